@@ -1,0 +1,224 @@
+// Package snapdb opens one bbolt database, a member's backend or a snapshot,
+// and walks its branch pages. It reads through an io.ReaderAt, never maps or
+// locks, and takes any bytes.
+//
+// A file is pages of one size, which only the meta pages tell. Pages 0 and 1
+// are metas; the valid one with the higher transaction id is the truth
+// (bbolt v1.5.0, db.go, meta: checksum first). etcd appends the SHA-256 of the
+// database to a snapshot, so a size of 32 modulo 512 means that the last 32
+// bytes are not the database's (etcd v3.7.3, etcdutl/snapshot/v3_snapshot.go,
+// hasChecksum).
+package snapdb
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"etcd-forensics/snapdb/page"
+)
+
+// TrailerSize is the length in bytes of the SHA-256 that ends a snapshot.
+const TrailerSize = sha256.Size
+
+// trailerUnit is what etcd takes as the smallest page when it looks for a trailer.
+const trailerUnit = 512
+
+// A Slot is one of the two meta pages as it stands in the file.
+type Slot struct {
+	Offset  int64       // of the page; -1 when its place is not known
+	Header  page.Header // of the page; the meta's checksum does not cover it
+	Meta    page.Meta
+	Read    bool    // the bytes were there to be read
+	Invalid []error // why the meta cannot be used; empty for a valid one
+}
+
+// Valid says whether bbolt would accept the meta.
+func (s Slot) Valid() bool { return s.Read && len(s.Invalid) == 0 }
+
+// A File is one opened database.
+type File struct {
+	r    io.ReaderAt
+	size int64
+
+	DataSize int64 // bytes before the trailer
+	PageSize int   // bytes; 0 when no meta is valid
+	Metas    [2]Slot
+	Active   int // the slot in use, -1 when none is valid
+	// SwappedOrder is set when a meta's magic reads right with the bytes turned
+	// round: the file comes from a machine of the other byte order.
+	SwappedOrder bool
+}
+
+// Open reads the meta pages. It fails only when r fails; a file without a valid
+// meta opens with Active -1.
+func Open(r io.ReaderAt, size int64) (*File, error) {
+	f := &File{r: r, size: size, DataSize: size, Active: -1}
+	if f.HasTrailer() {
+		f.DataSize = size - TrailerSize
+	}
+	if err := f.readMetas(); err != nil {
+		return nil, err
+	}
+	for i, s := range f.Metas {
+		if s.Valid() && (f.Active < 0 || s.Meta.Txid > f.Metas[f.Active].Meta.Txid) {
+			f.Active = i
+		}
+	}
+	if f.Active >= 0 {
+		f.PageSize = int(f.Metas[f.Active].Meta.PageSize)
+	}
+	return f, nil
+}
+
+// HasTrailer says whether the size leaves room for a snapshot's hash.
+func (f *File) HasTrailer() bool { return f.size%trailerUnit == TrailerSize }
+
+// Size gives the file's bytes, trailer included.
+func (f *File) Size() int64 { return f.size }
+
+// ReaderAt gives the bytes that the file was opened on.
+func (f *File) ReaderAt() io.ReaderAt { return f.r }
+
+// Meta gives the meta in use; only with Active >= 0.
+func (f *File) Meta() page.Meta { return f.Metas[f.Active].Meta }
+
+// Pages gives the number of pages that begin in the file.
+func (f *File) Pages() int64 {
+	if f.PageSize == 0 {
+		return 0
+	}
+	return (f.DataSize + int64(f.PageSize) - 1) / int64(f.PageSize)
+}
+
+// SnapshotShape says whether the file looks as bbolt's Tx.WriteTo leaves it:
+// both metas valid, of one root, with consecutive transaction ids, and the
+// size equal to the high-water mark. A server writes its own two metas with
+// different roots, and preallocates.
+func (f *File) SnapshotShape() bool {
+	a, b := f.Metas[0], f.Metas[1]
+	return a.Valid() && b.Valid() && a.Meta.Root == b.Meta.Root && a.Meta.Txid == b.Meta.Txid+1 &&
+		a.Meta.Pgid == b.Meta.Pgid && f.DataSize == int64(a.Meta.Pgid)*int64(f.PageSize)
+}
+
+// As gives the same file seen from meta slot i, which must be valid.
+func (f *File) As(i int) *File {
+	g := *f
+	g.Active, g.PageSize = i, int(f.Metas[i].Meta.PageSize)
+	return &g
+}
+
+func (f *File) readMetas() error {
+	first, err := f.readSlot(0)
+	if err != nil {
+		return err
+	}
+	f.Metas[0] = first
+	f.Metas[1] = Slot{Offset: -1}
+	if first.Valid() {
+		f.Metas[1], err = f.readSlot(int64(first.Meta.PageSize))
+		return err
+	}
+	// Without the first meta the page size is not known: the second is where a
+	// valid one names the distance it lies at.
+	for size := int64(page.MinSize); size <= page.MaxSize; size *= 2 {
+		s, err := f.readSlot(size)
+		if err != nil {
+			return err
+		}
+		if s.Valid() && int64(s.Meta.PageSize) == size {
+			f.Metas[1] = s
+			return nil
+		}
+		if f.Metas[1].Offset < 0 && s.Read && s.Meta.Magic == page.Magic {
+			f.Metas[1] = s // the best guess for the report
+		}
+	}
+	return nil
+}
+
+func (f *File) readSlot(offset int64) (Slot, error) {
+	s := Slot{Offset: offset}
+	var b [page.HeaderSize + page.MetaSize]byte
+	if offset+int64(len(b)) > f.DataSize {
+		s.Invalid = []error{fmt.Errorf("the file ends at byte %d, before this meta", f.DataSize)}
+		return s, nil
+	}
+	if n, err := f.r.ReadAt(b[:], offset); n < len(b) {
+		return s, fmt.Errorf("read meta at %d: %w", offset, err)
+	}
+	s.Read = true
+	s.Header = page.DecodeHeader((*[page.HeaderSize]byte)(b[:]))
+	body := (*[page.MetaSize]byte)(b[page.HeaderSize:])
+	s.Meta = page.DecodeMeta(body)
+	s.Invalid = s.Meta.Problems()
+	if binary.BigEndian.Uint32(body[:]) == page.Magic {
+		f.SwappedOrder = true
+	}
+	return s, nil
+}
+
+// ReadPage reads the bytes of page id with its overflow into buf, which grows
+// when needed. The length is bounded by what the elements claim, by the
+// overflow count and by the file. A page that begins past the end, or of which
+// not even the header is there, gives no bytes.
+func (f *File) ReadPage(id page.ID, buf []byte) ([]byte, error) {
+	if id >= page.ID(f.Pages()) {
+		return buf[:0], nil
+	}
+	offset := int64(id) * int64(f.PageSize)
+	first := min(int64(f.PageSize), f.DataSize-offset)
+	if first < page.HeaderSize {
+		return buf[:0], nil
+	}
+	buf, err := f.readAt(buf, offset, first)
+	if err != nil {
+		return buf[:0], err
+	}
+	h := page.DecodeHeader((*[page.HeaderSize]byte)(buf))
+	whole := min((int64(h.Overflow)+1)*int64(f.PageSize), f.DataSize-offset)
+	if whole <= first {
+		return buf, nil
+	}
+	if kind := h.Kind(); kind == page.KindLeaf || kind == page.KindBranch {
+		// A trashed overflow must not make us hold half the file: what the
+		// elements claim is enough.
+		table := min(int64(page.HeaderSize)+int64(h.Count)*page.ElementSize, whole)
+		if table > first {
+			if buf, err = f.readAt(buf, offset, table); err != nil {
+				return buf[:0], err
+			}
+		}
+		if kind == page.KindLeaf {
+			whole = min(whole, max(first, clampInt64(page.Extent(buf))))
+		} else {
+			whole = min(whole, table+int64(h.Count)*page.MaxKeySize)
+		}
+	}
+	if whole > maxPageBytes {
+		whole = maxPageBytes
+	}
+	buf, err = f.readAt(buf, offset, whole)
+	if err != nil {
+		return buf[:0], err
+	}
+	return buf, nil
+}
+
+// maxPageBytes bounds the bytes held for one page with its overflow. etcd's
+// largest request is 1.5 MiB by default; a page of 1 GiB is not etcd's.
+const maxPageBytes = 1 << 30
+
+func clampInt64(n uint64) int64 { return int64(min(n, 1<<62)) }
+
+func (f *File) readAt(buf []byte, offset, n int64) ([]byte, error) {
+	if int64(cap(buf)) < n {
+		buf = make([]byte, n)
+	}
+	buf = buf[:n]
+	if m, err := f.r.ReadAt(buf, offset); int64(m) < n {
+		return buf[:0], fmt.Errorf("read %d bytes at %d: %w", n, offset, err)
+	}
+	return buf, nil
+}
