@@ -109,7 +109,7 @@ type KeysResult struct {
 	LiveBytes    int64 // keys and values of the live keys' latest records, as stored
 	HistoryBytes int64 // those of all other records
 
-	Highest keyspace.Revision // of any record; zero when there is none
+	Highest keyspace.Revision // of any record, counting or not; zero when there is none
 	Hash    uint32            // HashKV; meaningless when a leaf was damaged
 	Sound   bool              // every leaf of the bucket was read without a fault
 
@@ -181,6 +181,9 @@ func (s *keySink) Leaf(l *Leaf) {
 			s.fault(RecordKey, l, e, rev, 0)
 			continue
 		}
+		if s.highest.Compare(rev) < 0 {
+			s.highest = rev
+		}
 		if rev.Main > limit {
 			continue
 		}
@@ -197,9 +200,6 @@ func (s *keySink) Leaf(l *Leaf) {
 		if rev.Tombstone {
 			s.tombstones++
 			v.size |= 1
-		}
-		if s.highest.Compare(rev) < 0 {
-			s.highest = rev
 		}
 		end := e.Offset + int(size)
 		if rev.Main <= k.CompactRevision && s.block != nil && s.used < sumBlock {

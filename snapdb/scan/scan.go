@@ -53,9 +53,8 @@ type Sink interface {
 
 // Options control a pass.
 type Options struct {
-	Digest   bool              // compute SHA-256 of the file
-	Parsers  int               // 0: one fewer than GOMAXPROCS with a digest, at least 1
-	Progress func(bytes int64) // called after each chunk, from several goroutines
+	Digest  bool // compute SHA-256 of the file
+	Parsers int  // 0: one fewer than GOMAXPROCS with a digest, at least 1
 }
 
 // A Result is what the pass itself found.
@@ -273,9 +272,6 @@ func (p *pass) hash(in <-chan *chunk, release func(*chunk)) (readable bool) {
 	for c := range in {
 		readable = readable && len(c.bad) == 0
 		p.hashChunk(h, c)
-		if p.opts.Progress != nil {
-			p.opts.Progress(int64(len(c.b)))
-		}
 		release(c)
 	}
 	if p.file.DataSize == p.file.Size() {
@@ -312,9 +308,6 @@ func (p *pass) plain() error {
 				if from, to := p.leavesIn(i * chunkSize); from < to {
 					p.read(c, i)
 					ps.chunk(c)
-				}
-				if p.opts.Progress != nil {
-					p.opts.Progress(min(chunkSize, p.file.Size()-i*chunkSize))
 				}
 			}
 		})

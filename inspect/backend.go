@@ -1,0 +1,483 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+
+	"etcd-forensics/inspect/source"
+	"etcd-forensics/snapdb"
+	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/snapdb/scan"
+)
+
+// A database is one backend file while it is examined.
+type database struct {
+	file   *source.File
+	db     *snapdb.File
+	tree   *snapdb.Tree
+	bucket map[string]int // top-level buckets by name
+
+	meta     compaction
+	rows     map[string][]scan.Row // of the small buckets
+	contents *scan.Contents
+	keys     *scan.KeysResult
+	pass     *scan.Result
+	faults   []snapdb.Fault
+}
+
+// compaction is what bucket meta says of compactions; -1 where it says nothing.
+type compaction struct {
+	scheduled, finished int64
+}
+
+func (c compaction) revision() int64 { return max(c.scheduled, c.finished) }
+
+// smallBuckets are read whole into memory.
+var smallBuckets = []string{
+	keyspace.BucketMeta, keyspace.BucketCluster, keyspace.BucketMembers, keyspace.BucketMembersRemoved, keyspace.BucketAlarm,
+	keyspace.BucketLease, keyspace.BucketAuth, keyspace.BucketAuthUsers, keyspace.BucketAuthRoles,
+}
+
+// openDatabase reads the metas, the branch pages and bucket meta. tree is nil when
+// no meta is valid.
+func openDatabase(ctx context.Context, f *source.File, perKind int) (*database, error) {
+	db, err := snapdb.Open(f, f.Size())
+	if err != nil {
+		return nil, err
+	}
+	d := &database{file: f, db: db, bucket: map[string]int{}, rows: map[string][]scan.Row{}, meta: compaction{-1, -1}}
+	if db.Active < 0 {
+		return d, nil
+	}
+	d.tree, err = snapdb.Walk(ctx, db, perKind)
+	for i, b := range d.tree.Buckets {
+		if b.Parent == 0 {
+			d.bucket[string(b.Name)] = i
+		}
+	}
+	if err != nil {
+		return d, err
+	}
+	if b, ok := d.bucket[keyspace.BucketMeta]; ok {
+		d.meta = readCompaction(scan.ReadRows(d.tree, b))
+	}
+	return d, nil
+}
+
+func readCompaction(rows []scan.Row) compaction {
+	c := compaction{-1, -1}
+	for _, r := range rows {
+		rev, ok := keyspace.DecodeRevision(r.Value)
+		if !ok {
+			continue
+		}
+		switch string(r.Key) {
+		case keyspace.MetaScheduledCompactRev:
+			c.scheduled = rev.Main
+		case keyspace.MetaFinishedCompactRev:
+			c.finished = rev.Main
+		}
+	}
+	return c
+}
+
+// read makes the pass as of a revision, 0 for the newest.
+func (d *database) read(ctx context.Context, digest bool, revision int64, limits Limits) error {
+	key, ok := d.bucket[keyspace.BucketKey]
+	if !ok {
+		key = -1
+	}
+	var small []int
+	for _, name := range smallBuckets {
+		if b, ok := d.bucket[name]; ok {
+			small = append(small, b)
+		}
+	}
+	keys := scan.NewKeys(d.tree, key, revision, d.meta.revision(), limits.PerCode)
+	d.contents = scan.NewContents(small, limits.BucketBytes)
+	var err error
+	d.pass, err = scan.Run(ctx, d.tree, scan.Options{Digest: digest}, keys, d.contents)
+	d.keys = keys.Finish()
+	d.faults = d.tree.Faults.All()
+	for _, name := range smallBuckets {
+		if b, ok := d.bucket[name]; ok {
+			d.rows[name] = d.contents.Rows(b)
+		}
+	}
+	return err
+}
+
+// revision gives the newest revision as etcd computes it at start (etcd v3.7.3,
+// server/storage/mvcc/kvstore.go, restore): the highest record, but never below
+// the compaction marks, and 1 for an empty store.
+func (d *database) revision() int64 {
+	return max(1, d.keys.Highest.Main, d.meta.scheduled, d.meta.finished)
+}
+
+// complete says whether everything the tree refers to was read without a fault.
+func (d *database) complete() bool {
+	for _, f := range d.faults {
+		if treeFault(f.Kind) {
+			return false
+		}
+	}
+	return d.keys.Sound && len(d.pass.Unreadable) == 0
+}
+
+// treeFault says whether a fault of this kind keeps records from being read, or
+// from being trusted. The others concern pages that hold no records.
+func treeFault(k snapdb.FaultKind) bool {
+	switch k {
+	case snapdb.FaultFreeReachable, snapdb.FaultFreeTwice, snapdb.FaultFreelist, snapdb.FaultUnreachable:
+		return false
+	}
+	return true
+}
+
+// examineBackend reads the database f and judges it.
+func (x *examination) examineBackend(ctx context.Context, f *source.File) error {
+	be := &Backend{File: f.Path, Size: f.Size(), Buckets: []Bucket{}, Alarms: []Alarm{}}
+	x.member.Backend = be
+	d, err := openDatabase(ctx, f, x.opts.Limits.PerCode)
+	if d == nil {
+		x.find(newFinding(CodeBackendUnreadable, x.src.Path, err.Error()).inFile(f.Path).at(0))
+		x.note("%s: %v", f.Path, err)
+		return ctx.Err()
+	}
+	x.describeFile(be, d)
+	x.checkMetas(d)
+	if d.tree == nil {
+		return x.digestOnly(ctx, f)
+	}
+	if err == nil {
+		err = d.read(ctx, x.opts.Digest, 0, x.opts.Limits)
+	}
+	if err != nil {
+		return err
+	}
+	if d.pass.DigestValid {
+		f.SetDigest(d.pass.Digest)
+	}
+	x.describeContent(be, d)
+	x.checkSize(d)
+	x.checkTrailer(be, d)
+	x.checkPages(d)
+	x.checkBuckets(d)
+	x.checkRecords(d)
+	x.checkAlarms(be)
+	if d.pass.UnreadableAll > 0 {
+		x.note("%d regions of %s that the disk did not give back", d.pass.UnreadableAll, f.Path)
+	}
+	return nil
+}
+
+// digestOnly reads a file that has no valid meta for its digest alone.
+func (x *examination) digestOnly(ctx context.Context, f *source.File) error {
+	if !x.opts.Digest {
+		return nil
+	}
+	sum, err := scan.Digest(ctx, f, f.Size())
+	switch {
+	case err == nil:
+		f.SetDigest(sum)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	default:
+		x.find(newFinding(CodeBackendUnreadable, x.src.Path, err.Error()).inFile(f.Path))
+	}
+	return nil
+}
+
+func (x *examination) describeFile(be *Backend, d *database) {
+	be.Trailer.Present = d.db.HasTrailer()
+	if d.db.Active < 0 {
+		return
+	}
+	active := d.db.Active
+	be.ActiveMeta = &active
+	be.PageSize = d.db.PageSize
+	be.Txid = d.db.Meta().Txid
+}
+
+func (x *examination) describeContent(be *Backend, d *database) {
+	be.Complete = d.complete()
+	m := d.pass.Pages
+	n := func(c snapdb.Class) int64 { return m.Counts[c] }
+	be.Pages = Pages{
+		Total: int64(len(m.Class)), Meta: n(snapdb.ClassMeta), Branch: n(snapdb.ClassBranch), Leaf: n(snapdb.ClassLeaf),
+		Overflow: n(snapdb.ClassOverflow), Freelist: n(snapdb.ClassFreelist), Free: n(snapdb.ClassFree),
+		Unreachable: n(snapdb.ClassUnreachable), Damaged: n(snapdb.ClassDamaged), BeyondEnd: n(snapdb.ClassBeyondEnd),
+		FreelistStored: m.FreelistStored,
+	}
+	size := int64(d.db.PageSize)
+	be.Space = &Space{
+		InUseBytes: (be.Pages.Total - be.Pages.Free - be.Pages.BeyondEnd) * size, FreeBytes: be.Pages.Free * size,
+		LiveBytes: d.keys.LiveBytes, HistoryBytes: d.keys.HistoryBytes,
+	}
+	for i, b := range d.tree.Buckets {
+		if i == 0 {
+			continue
+		}
+		name := bucketName(d.tree, i)
+		_, top := d.bucket[string(b.Name)]
+		be.Buckets = append(be.Buckets, Bucket{Name: name, Records: d.contents.Count(i), Known: top && b.Parent == 0 && knownBucket(string(b.Name))})
+	}
+	if _, ok := d.bucket[keyspace.BucketKey]; ok {
+		rev, compact, scheduled, finished := d.revision(), d.meta.revision(), d.meta.scheduled, d.meta.finished
+		be.Revision, be.CompactRevision, be.ScheduledCompactRevision, be.FinishedCompactRevision = &rev, &compact, &scheduled, &finished
+		be.Keys = &Keys{Live: d.keys.Live, Revisions: d.keys.Revisions, Tombstones: d.keys.Tombstones}
+		if be.Complete {
+			be.HashKV = &HashKV{Hash: d.keys.Hash, Revision: rev, CompactRevision: compact}
+		}
+	}
+	x.describeMeta(be, d)
+	x.describeMembership(be, d)
+	x.describeLeases(be, d)
+	x.describeAuth(be, d)
+}
+
+func knownBucket(name string) bool {
+	if name == keyspace.BucketKey {
+		return true
+	}
+	for _, b := range smallBuckets {
+		if name == b {
+			return true
+		}
+	}
+	return false
+}
+
+// bucketName gives a bucket's name as it may be shown, with those of the buckets
+// around it.
+func bucketName(t *snapdb.Tree, b int) string {
+	name := ""
+	for ; b > 0; b = t.Buckets[b].Parent {
+		if name != "" {
+			name = "/" + name
+		}
+		name = plainName(t.Buckets[b].Name) + name
+	}
+	return name
+}
+
+// plainName quotes a name when it is not plain text.
+func plainName(b []byte) string {
+	s := string(b)
+	if q := strconv.QuoteToASCII(s); utf8.ValidString(s) && q[1:len(q)-1] == s && s != "" {
+		return s
+	}
+	return strconv.QuoteToASCII(s)
+}
+
+// where is the place of a record of a small bucket.
+func (x *examination) badRecord(d *database, bucket string, r scan.Row, err error) {
+	x.find(newFinding(CodeBackendRecordInvalid, x.src.Path, fmt.Sprintf("bucket %s, record %s: %v", bucket, quoteKey(r.Key), err)).
+		inFile(d.file.Path).at(r.Offset).onPage(r.Page))
+}
+
+// quoteKey quotes a key of the evidence for a message, shortened when it is long.
+func quoteKey(b []byte) string {
+	const most = 80
+	if len(b) > most {
+		return strconv.QuoteToASCII(string(b[:most])) + fmt.Sprintf("... (%d bytes)", len(b))
+	}
+	return strconv.QuoteToASCII(string(b))
+}
+
+func (x *examination) describeMeta(be *Backend, d *database) {
+	for _, r := range d.rows[keyspace.BucketMeta] {
+		var err error
+		switch string(r.Key) {
+		case keyspace.MetaConsistentIndex:
+			be.ConsistentIndex, err = decoded(keyspace.DecodeUint64(r.Value))
+		case keyspace.MetaTerm:
+			be.Term, err = decoded(keyspace.DecodeUint64(r.Value))
+		case keyspace.MetaStorageVersion:
+			be.StorageVersion, err = decoded(keyspace.DecodeStorageVersion(r.Value))
+		case keyspace.MetaConfState:
+			var cs keyspace.ConfState
+			if cs, err = keyspace.DecodeConfState(r.Value); err == nil {
+				be.ConfState = &ConfState{Voters: ids(cs.Voters), Learners: ids(cs.Learners)}
+			}
+		case keyspace.MetaScheduledCompactRev, keyspace.MetaFinishedCompactRev:
+			if _, ok := keyspace.DecodeRevision(r.Value); !ok {
+				err = fmt.Errorf("%d bytes that are no revision", len(r.Value))
+			}
+		}
+		if err != nil {
+			x.badRecord(d, keyspace.BucketMeta, r, err)
+		}
+	}
+	for _, r := range d.rows[keyspace.BucketCluster] {
+		if string(r.Key) != keyspace.ClusterVersion {
+			continue
+		}
+		var err error
+		if be.ClusterVersion, err = decoded(keyspace.DecodeClusterVersion(r.Value)); err != nil {
+			x.badRecord(d, keyspace.BucketCluster, r, err)
+		}
+	}
+}
+
+// decoded turns a value and its error into a pointer that is nil on error.
+func decoded[T any](v T, err error) (*T, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &v, nil
+}
+
+func ids(from []uint64) []ID {
+	to := make([]ID, len(from))
+	for i, id := range from {
+		to[i] = ID(id)
+	}
+	return to
+}
+
+// Places that state membership, as Membership.StatedBy names them.
+const (
+	StatedByMembers   = "members"   // bucket members of the backend
+	StatedByConfState = "confState" // key confState in bucket meta
+)
+
+func (x *examination) describeMembership(be *Backend, d *database) {
+	for _, r := range d.rows[keyspace.BucketMembers] {
+		m, err := keyspace.DecodeMember(r.Key, r.Value)
+		if err != nil {
+			x.badRecord(d, keyspace.BucketMembers, r, err)
+			if m.ID == 0 {
+				continue
+			}
+		}
+		x.member.Membership.Members = append(x.member.Membership.Members, MembershipMember{
+			MemberID: ID(m.ID), Name: m.Name, PeerURLs: orEmpty(m.PeerURLs), ClientURLs: orEmpty(m.ClientURLs),
+			IsLearner: m.IsLearner, StatedBy: x.statedBy(be, ID(m.ID)),
+		})
+	}
+	for _, r := range d.rows[keyspace.BucketMembersRemoved] {
+		id, err := keyspace.DecodeMemberID(r.Key)
+		if err != nil {
+			x.badRecord(d, keyspace.BucketMembersRemoved, r, err)
+			continue
+		}
+		x.member.Membership.Removed = append(x.member.Membership.Removed, ID(id))
+	}
+}
+
+func (x *examination) statedBy(be *Backend, id ID) []string {
+	places := []string{StatedByMembers}
+	if be.ConfState != nil {
+		for _, list := range [][]ID{be.ConfState.Voters, be.ConfState.Learners} {
+			for _, v := range list {
+				if v == id {
+					return append(places, StatedByConfState)
+				}
+			}
+		}
+	}
+	return places
+}
+
+func orEmpty(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+func (x *examination) describeLeases(be *Backend, d *database) {
+	b, ok := d.bucket[keyspace.BucketLease]
+	if !ok {
+		return
+	}
+	n := d.contents.Count(b)
+	be.Leases = &n
+	bad := 0
+	for _, r := range d.rows[keyspace.BucketLease] {
+		if _, err := keyspace.DecodeLease(r.Key, r.Value); err != nil {
+			if bad++; bad <= x.opts.Limits.PerCode {
+				x.badRecord(d, keyspace.BucketLease, r, err)
+			}
+		}
+	}
+	for _, r := range d.rows[keyspace.BucketAlarm] {
+		a, err := keyspace.DecodeAlarm(r.Key)
+		if err != nil {
+			x.badRecord(d, keyspace.BucketAlarm, r, err)
+			continue
+		}
+		be.Alarms = append(be.Alarms, Alarm{MemberID: ID(a.MemberID), Alarm: a.Type.String()})
+	}
+}
+
+func (x *examination) describeAuth(be *Backend, d *database) {
+	if _, ok := d.bucket[keyspace.BucketAuth]; !ok {
+		return
+	}
+	a := &Auth{Users: []string{}, Roles: []string{}}
+	be.Auth = a
+	for _, r := range d.rows[keyspace.BucketAuth] {
+		switch string(r.Key) {
+		case keyspace.AuthEnabled:
+			a.Enabled = keyspace.DecodeAuthEnabled(r.Value)
+		case keyspace.AuthRevision:
+			v, err := keyspace.DecodeUint64(r.Value)
+			if err != nil {
+				x.badRecord(d, keyspace.BucketAuth, r, err)
+			}
+			a.Revision = v
+		}
+	}
+	for _, r := range d.rows[keyspace.BucketAuthUsers] {
+		u, err := keyspace.DecodeUser(r.Key, r.Value)
+		if err != nil {
+			x.badRecord(d, keyspace.BucketAuthUsers, r, err)
+		}
+		a.Users = append(a.Users, u.Name)
+	}
+	for _, r := range d.rows[keyspace.BucketAuthRoles] {
+		a.Roles = append(a.Roles, string(r.Key))
+	}
+}
+
+// HashKVAt computes HashKV as of a revision, 0 for the newest, as a server that
+// had just started on the file would.
+func HashKVAt(ctx context.Context, s *source.Source, rev int64) (HashKV, error) {
+	if s.DB == nil {
+		return HashKV{}, fmt.Errorf("%s: no database in it", s.Path)
+	}
+	d, err := openDatabase(ctx, s.DB, 1)
+	switch {
+	case err != nil:
+		return HashKV{}, err
+	case d.tree == nil:
+		return HashKV{}, fmt.Errorf("%s: no valid meta page", s.DB.Path)
+	}
+	compact := d.meta.revision()
+	if rev > 0 && rev < compact {
+		return HashKV{}, fmt.Errorf("%s: mvcc: required revision has been compacted: %d is below %d", s.DB.Path, rev, compact)
+	}
+	if err := d.read(ctx, false, rev, DefaultLimits); err != nil {
+		return HashKV{}, err
+	}
+	if how := s.DB.Changed(); how != "" {
+		return HashKV{}, fmt.Errorf("%s: the file changed while it was read: %s", s.DB.Path, how)
+	}
+	if rev > d.revision() {
+		return HashKV{}, fmt.Errorf("%s: mvcc: required revision is a future revision: %d is above %d", s.DB.Path, rev, d.revision())
+	}
+	if !d.complete() {
+		return HashKV{}, fmt.Errorf("%s: the database is damaged, so no hash of it means anything; inspect tells where", s.DB.Path)
+	}
+	if _, ok := d.bucket[keyspace.BucketKey]; !ok {
+		return HashKV{}, fmt.Errorf("%s: no bucket key in it", s.DB.Path)
+	}
+	if rev == 0 {
+		rev = d.revision()
+	}
+	return HashKV{Hash: d.keys.Hash, Revision: rev, CompactRevision: compact}, nil
+}

@@ -1,0 +1,46 @@
+package inspect
+
+// SchemaVersion is the version of a case's JSON.
+const SchemaVersion = 1
+
+// A Case is one investigation: what was handed in, what each source says, what
+// was found, and the verdict. It is all that package report sees.
+type Case struct {
+	SchemaVersion int       `json:"schemaVersion"`
+	Verdict       Verdict   `json:"verdict"`
+	Sources       []Source  `json:"sources"`
+	Members       []Member  `json:"members"`
+	Findings      []Finding `json:"findings"`
+	// NotExamined says what was left out of the case as a whole, such as a path
+	// that could not be opened.
+	NotExamined []string `json:"notExamined"`
+
+	// Interrupted is set when the examination did not come to its end.
+	Interrupted bool `json:"-"`
+}
+
+// A Source is one thing that was handed in.
+type Source struct {
+	Path  string       `json:"path"`
+	Kind  string       `json:"kind"`
+	Files []SourceFile `json:"files"`
+}
+
+// A SourceFile is one file that was read.
+type SourceFile struct {
+	Path   string  `json:"path"`
+	Size   int64   `json:"size"`
+	SHA256 *string `json:"sha256"` // hex; nil with --no-digest, or when not all could be read
+}
+
+// Highest gives the highest severity among the findings, 0 when there are none.
+func (c *Case) Highest() Severity {
+	var highest Severity
+	for _, f := range c.Findings {
+		highest = max(highest, f.Severity)
+	}
+	return highest
+}
+
+// Complete says whether everything was examined to the end.
+func (c *Case) Complete() bool { return !c.Interrupted && len(c.NotExamined) == 0 }

@@ -1,0 +1,223 @@
+package inspect
+
+import (
+	"maps"
+	"slices"
+)
+
+// A Code is the stable name of a kind of finding. Users grep for it.
+type Code string
+
+// An entry is all that is known of a code beside the facts of one finding.
+type entry struct {
+	severity Severity
+	// blocks is set where the source cannot be restored from, or not without
+	// losing more than the finding itself names: etcd or etcdutl would fail on it,
+	// or silently serve something else than was written.
+	blocks bool
+	means  string // what it says about the evidence
+	shows  string // what in the files shows it
+	do     string // what to do next; the hint of every finding
+}
+
+const (
+	CodeBackendNotBbolt        Code = "backend-not-bbolt"
+	CodeBackendMissing         Code = "backend-missing"
+	CodeBackendByteOrder       Code = "backend-byte-order"
+	CodeBackendMetaNone        Code = "backend-meta-none"
+	CodeBackendMetaRollback    Code = "backend-meta-rollback"
+	CodeBackendMetaChecksum    Code = "backend-meta-checksum"
+	CodeBackendTruncated       Code = "backend-truncated"
+	CodeBackendUnreadable      Code = "backend-unreadable"
+	CodeBackendPageID          Code = "backend-page-id"
+	CodeBackendPageType        Code = "backend-page-type"
+	CodeBackendPageBounds      Code = "backend-page-bounds"
+	CodeBackendPageOrder       Code = "backend-page-order"
+	CodeBackendPageRange       Code = "backend-page-range"
+	CodeBackendPageShared      Code = "backend-page-shared"
+	CodeBackendPageCycle       Code = "backend-page-cycle"
+	CodeBackendPageOutOfRange  Code = "backend-page-out-of-range"
+	CodeBackendPageEmpty       Code = "backend-page-empty"
+	CodeBackendPageUnreachable Code = "backend-page-unreachable"
+	CodeBackendFreeReachable   Code = "backend-freelist-reachable"
+	CodeBackendFreeDuplicate   Code = "backend-freelist-duplicate"
+	CodeBackendFreeInvalid     Code = "backend-freelist-invalid"
+	CodeBackendBucketMissing   Code = "backend-bucket-missing"
+	CodeBackendRecordInvalid   Code = "backend-record-invalid"
+
+	CodeSnapshotHashMismatch  Code = "snapshot-hash-mismatch"
+	CodeSnapshotHashMissing   Code = "snapshot-hash-missing"
+	CodeSnapshotTrailingBytes Code = "snapshot-trailing-bytes"
+
+	CodeMVCCKeyMalformed         Code = "mvcc-key-malformed"
+	CodeMVCCValueUndecodable     Code = "mvcc-value-undecodable"
+	CodeMVCCModRevision          Code = "mvcc-mod-revision"
+	CodeMVCCCompactionUnfinished Code = "mvcc-compaction-unfinished"
+
+	CodeAlarmCorrupt Code = "alarm-corrupt"
+	CodeAlarmNoSpace Code = "alarm-nospace"
+
+	CodeSourceChanged Code = "source-changed"
+)
+
+const (
+	doOtherSource = "restore from another member or an older snapshot; keep this file, salvage reads what is left of it"
+	doKeepCopy    = "take the copy again from the stopped member; if it is the same, restore from another source"
+)
+
+var catalogue = map[Code]entry{
+	CodeBackendNotBbolt: {SeverityError, true,
+		"the file lies where etcd keeps its database, but nothing in it is a bbolt page",
+		"neither meta page, nor any page that carries its own number",
+		"look for the real file (an archive, an empty copy, another path); without it restore from another source"},
+	CodeBackendMissing: {SeverityError, true,
+		"a member directory without its database",
+		"no member/snap/db, and no <index>.snap.db",
+		"copy it again; a single member's database can be rebuilt from a complete WAL, otherwise restore from another source"},
+	CodeBackendByteOrder: {SeverityError, true,
+		"the file was written on a machine of the other byte order",
+		"the meta's magic number reads right with its bytes reversed",
+		"take a snapshot on the machine that wrote it and read that machine's keys through etcd; the file itself cannot be moved"},
+	CodeBackendMetaNone: {SeverityError, true,
+		"both meta pages are broken, so nothing says where the data begins",
+		"magic, version, checksum or fields of page 0 and page 1",
+		doOtherSource},
+	CodeBackendMetaRollback: {SeverityError, false,
+		"the newer meta page is broken, so the last transaction is out of reach; etcd would go on from the one before without a word",
+		"the older meta is valid, the other one is not",
+		"expect the last transaction (up to 10 000 writes or 100 ms) to be missing; compare with the WAL or another member before restoring"},
+	CodeBackendMetaChecksum: {SeverityWarning, false,
+		"the older of the two meta pages is broken; the newer one, which counts, is whole",
+		"magic, version, checksum or fields of that page",
+		"nothing is lost; find out what wrote to the file or why the disk returned other bytes"},
+	CodeBackendTruncated: {SeverityError, true,
+		"the file is shorter than its own high-water mark: pages are missing at the end; etcd would die with SIGBUS",
+		"size against the meta's page count",
+		doKeepCopy},
+	CodeBackendUnreadable: {SeverityError, true,
+		"the disk did not give back a part of the file",
+		"the range named, read page by page",
+		"copy the file with a tool that retries (ddrescue), then inspect the copy"},
+	CodeBackendPageID: {SeverityError, true,
+		"a page carries another page's number: it was overwritten, or written to the wrong place",
+		"the first 8 bytes of the page; etcd panics with \"Page expected to be: X, but self identifies as Y\"",
+		doOtherSource},
+	CodeBackendPageType: {SeverityError, true,
+		"a page is not of the kind that its place asks for",
+		"the flags in the page's header; zeros are a page that never reached the disk",
+		doOtherSource},
+	CodeBackendPageBounds: {SeverityError, true,
+		"positions, sizes or the overflow count of a page do not fit it",
+		"the element named",
+		doOtherSource},
+	CodeBackendPageOrder: {SeverityError, true,
+		"keys on a page do not rise: look-ups miss what lies behind",
+		"the element named and the one before it",
+		doOtherSource},
+	CodeBackendPageRange: {SeverityError, true,
+		"a page holds keys that do not belong where the tree has put it",
+		"its first or last key against the separators above",
+		doOtherSource},
+	CodeBackendPageShared: {SeverityError, true,
+		"two references lead to one page, so one of them lost its own; etcd panics with \"multiple references\"",
+		"the reference whose key range the page does not fit",
+		doOtherSource},
+	CodeBackendPageCycle: {SeverityError, true,
+		"a page is its own descendant; bbolt's own check does not come to an end on it",
+		"the reference that leads back up",
+		doOtherSource},
+	CodeBackendPageOutOfRange: {SeverityError, true,
+		"a reference to a meta page or to a page that was never allocated; etcd panics with \"out of bounds\"",
+		"the element that holds the reference",
+		doOtherSource},
+	CodeBackendPageEmpty: {SeverityError, true,
+		"a page with no elements in a place where bbolt leaves none: its records have vanished",
+		"the count in the page's header",
+		doOtherSource},
+	CodeBackendPageUnreachable: {SeverityWarning, false,
+		"a page is neither in use nor in the stored freelist: space is lost, or a subtree is",
+		"the stored freelist and the walk of the tree",
+		"nothing to do when no other finding names lost pages; a defragmentation gives the space back"},
+	CodeBackendFreeReachable: {SeverityError, true,
+		"a page in use is listed as free: the next write would overwrite it",
+		"the stored freelist and the walk of the tree; etcd panics with \"reachable freed\" when checked",
+		"do not start a server on this file; restore from a snapshot made of it with etcdutl, or from another source"},
+	CodeBackendFreeDuplicate: {SeverityError, true,
+		"a page is listed as free twice: it would be handed out twice",
+		"the stored freelist; etcd panics with \"page N already freed\"",
+		"do not start a server on this file; restore from a snapshot made of it with etcdutl, or from another source"},
+	CodeBackendFreeInvalid: {SeverityError, true,
+		"the stored freelist is not one",
+		"the page that the meta names as the freelist; etcd panics with \"invalid freelist page\"",
+		"do not start a server on this file; the keys can be read, so salvage loses nothing, or restore from another source"},
+	CodeBackendBucketMissing: {SeverityError, true,
+		"a bucket that every etcd creates is not there",
+		"the names in the root bucket",
+		"check that this is an etcd database; if it is, restore from another source"},
+	CodeBackendRecordInvalid: {SeverityError, false,
+		"a record of a small bucket (meta, members, alarm, lease, auth, cluster) cannot be read",
+		"the record named",
+		"etcd stops at start on such a record; compare with another member, or restore from another source"},
+
+	CodeSnapshotHashMismatch: {SeverityError, false,
+		"the SHA-256 at the end of the snapshot is not that of its bytes; `etcdutl snapshot restore` refuses it, `snapshot status` does not look",
+		"the last 32 bytes against the digest of those before",
+		"use another snapshot; if this is the only one and no other finding names damage, --skip-hash-check restores it, with values that may have changed"},
+	CodeSnapshotHashMissing: {SeverityWarning, false,
+		"a snapshot without the SHA-256 that `snapshot save` appends, so nothing proves its bytes",
+		"the metas are a snapshot's, the size is that of the pages alone",
+		"take it again with `etcdctl snapshot save`; to restore it as it is, use --skip-hash-check"},
+	CodeSnapshotTrailingBytes: {SeverityError, false,
+		"bytes after the last page that are neither nothing nor a SHA-256: the end was cut off, or something was appended",
+		"the size against the page count",
+		"copy the snapshot again; to restore it as it is, cut it to the size of its pages and use --skip-hash-check"},
+
+	CodeMVCCKeyMalformed: {SeverityError, true,
+		"a record of bucket key whose key is not a revision; etcd panics on it at start",
+		"length, separator and sign of the key",
+		doOtherSource},
+	CodeMVCCValueUndecodable: {SeverityError, true,
+		"a record of bucket key whose value is no key-value message; etcd ends at start with \"failed to unmarshal mvccpb.KeyValue\"",
+		"the value's protobuf fields",
+		doOtherSource},
+	CodeMVCCModRevision: {SeverityError, false,
+		"a record whose value says another revision than its key: one of the two has changed",
+		"ModRevision in the value against the key",
+		"the key named cannot be trusted; compare with another member, the WAL or an older snapshot"},
+	CodeMVCCCompactionUnfinished: {SeverityWarning, false,
+		"a compaction was begun and did not finish; etcd goes on with it at its next start",
+		"scheduledCompactRev above finishedCompactRev in bucket meta",
+		"nothing is lost: revisions below it were given up on purpose; older revisions may still be readable here"},
+
+	CodeAlarmCorrupt: {SeverityError, false,
+		"etcd itself has raised the CORRUPT alarm: members disagreed about the data",
+		"bucket alarm",
+		"compare all members before choosing one to restore from; the alarm survives a restore and must be disarmed"},
+	CodeAlarmNoSpace: {SeverityWarning, false,
+		"the NOSPACE alarm is on: the quota was reached and writes are refused",
+		"bucket alarm",
+		"after a restore: compact, defragment each member, then `etcdctl alarm disarm`; the alarm survives a restore"},
+
+	CodeSourceChanged: {SeverityError, false,
+		"the file changed while it was read, so what was read is of no one moment",
+		"size or modification time before and after",
+		"copy the file (with etcd stopped, or with `snapshot save`) and inspect the copy"},
+}
+
+// An Explanation is what `explain` says of a code.
+type Explanation struct {
+	Code     Code     `json:"code"`
+	Severity Severity `json:"severity"`
+	Means    string   `json:"means"`
+	Shows    string   `json:"evidence"`
+	Do       string   `json:"do"`
+}
+
+// Explain looks a code up.
+func Explain(code Code) (Explanation, bool) {
+	e, ok := catalogue[code]
+	return Explanation{code, e.severity, e.means, e.shows, e.do}, ok
+}
+
+// Codes lists all codes, sorted.
+func Codes() []Code { return slices.Sorted(maps.Keys(catalogue)) }

@@ -1,0 +1,49 @@
+package inspect
+
+import (
+	"fmt"
+
+	"etcd-forensics/snapdb/scan"
+)
+
+// mvccCodes says what each fault of a record of bucket key is called.
+var mvccCodes = map[scan.RecordFaultKind]Code{
+	scan.RecordKey:   CodeMVCCKeyMalformed,
+	scan.RecordValue: CodeMVCCValueUndecodable,
+	scan.RecordMod:   CodeMVCCModRevision,
+}
+
+// checkRecords judges bucket key: records that cannot be what etcd wrote, and a
+// compaction that did not finish.
+func (x *examination) checkRecords(d *database) {
+	listed := map[scan.RecordFaultKind]int{}
+	for _, f := range d.keys.Faults {
+		listed[f.Kind]++
+		found := newFinding(mvccCodes[f.Kind], x.src.Path, describeRecord(f)).inFile(d.file.Path).at(f.Offset).onPage(f.Page)
+		if f.Kind != scan.RecordKey {
+			found = found.atRevision(f.Revision.Main)
+		}
+		x.find(found)
+	}
+	for _, kind := range scan.RecordFaultKinds() {
+		x.countRest(mvccCodes[kind], d.keys.FaultCount[kind], listed[kind], d.file.Path)
+	}
+	if c := d.meta; c.scheduled > c.finished {
+		finished := fmt.Sprint(c.finished)
+		if c.finished < 0 {
+			finished = "none"
+		}
+		x.find(newFinding(CodeMVCCCompactionUnfinished, x.src.Path,
+			fmt.Sprintf("a compaction to revision %d was scheduled, the last finished is %s", c.scheduled, finished)).inFile(d.file.Path).atRevision(c.scheduled))
+	}
+}
+
+func describeRecord(f scan.RecordFault) string {
+	switch f.Kind {
+	case scan.RecordKey:
+		return fmt.Sprintf("page %d (bucket key), element %d: key %s is not a revision", f.Page, f.Element, quoteKey(f.Raw))
+	case scan.RecordValue:
+		return fmt.Sprintf("page %d (bucket key), element %d: the value of revision %s does not decode", f.Page, f.Element, f.Revision)
+	}
+	return fmt.Sprintf("page %d (bucket key), element %d: the value of revision %s says mod revision %d", f.Page, f.Element, f.Revision, f.Found)
+}

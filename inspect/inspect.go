@@ -1,0 +1,124 @@
+// Package inspect judges evidence: what was handed in, what each file says,
+// whether it is sound, and which findings decided that. Readers state facts;
+// every severity in the project comes from the catalogue in this package.
+package inspect
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"etcd-forensics/inspect/source"
+)
+
+// Options control an examination.
+type Options struct {
+	Digest bool // compute SHA-256 of every file read
+	Limits Limits
+}
+
+// Inspect examines the sources and gives the case. An error (ctx ended) comes
+// beside the case with what was seen.
+func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case, error) {
+	opts.Limits = opts.Limits.orDefault()
+	c := &Case{SchemaVersion: SchemaVersion, Sources: []Source{}, Members: []Member{}, Findings: []Finding{}, NotExamined: []string{}}
+	order := map[string]int{}
+	var failed error
+	for i, s := range sources {
+		order[s.Path] = i
+		x := newExamination(s, opts)
+		if err := x.run(ctx); err != nil && failed == nil {
+			failed = err
+			c.Interrupted = true
+		}
+		c.Sources = append(c.Sources, x.source())
+		c.Members = append(c.Members, x.member)
+		c.Findings = append(c.Findings, x.findings...)
+	}
+	sortFindings(c.Findings, order)
+	c.judge()
+	return c, failed
+}
+
+// AddProblems notes paths that could not be opened beside others that could.
+func (c *Case) AddProblems(problems []error) {
+	for _, p := range problems {
+		c.NotExamined = append(c.NotExamined, p.Error())
+	}
+	c.judge()
+}
+
+func (c *Case) judge() {
+	var verdicts []Verdict
+	for _, m := range c.Members {
+		verdicts = append(verdicts, m.Verdict)
+	}
+	c.Verdict = ofCase(verdicts, c.Complete())
+}
+
+// An examination looks at one source.
+type examination struct {
+	src      *source.Source
+	opts     Options
+	member   Member
+	findings []Finding
+	broken   bool // an I/O error or a change while reading: exit 3
+}
+
+func newExamination(s *source.Source, opts Options) *examination {
+	return &examination{src: s, opts: opts, member: Member{
+		Source: s.Path, Snapshots: []Snap{}, Leftovers: []Leftover{}, Startup: []Startup{}, NotExamined: []string{},
+		Membership: Membership{Members: []MembershipMember{}, Removed: []ID{}},
+	}}
+}
+
+func (x *examination) find(f Finding) { x.findings = append(x.findings, f) }
+
+func (x *examination) note(format string, args ...any) {
+	x.member.NotExamined = append(x.member.NotExamined, fmt.Sprintf(format, args...))
+}
+
+// run examines the source. Only the end of ctx is an error.
+func (x *examination) run(ctx context.Context) error {
+	err := x.examineFiles(ctx)
+	if err != nil {
+		x.note("the rest: %v", interruption(err))
+	}
+	for _, f := range x.src.Files() {
+		if how := f.Changed(); how != "" {
+			x.find(newFinding(CodeSourceChanged, x.src.Path, "the file changed while it was read: "+how).inFile(f.Path))
+			x.note("%s at one moment: it changed while it was read", f.Path)
+		}
+	}
+	x.member.Verdict = judge(x.findings, len(x.member.NotExamined) == 0)
+	return err
+}
+
+func interruption(err error) string {
+	if errors.Is(err, context.Canceled) {
+		return "interrupted"
+	}
+	return err.Error()
+}
+
+func (x *examination) examineFiles(ctx context.Context) error {
+	if x.src.DB != nil {
+		return x.examineBackend(ctx, x.src.DB)
+	}
+	return nil
+}
+
+// source describes what was handed in.
+func (x *examination) source() Source {
+	s := Source{Path: x.src.Path, Kind: string(x.src.Kind), Files: []SourceFile{}}
+	for _, f := range x.src.Files() {
+		sf := SourceFile{Path: f.Path, Size: f.Size()}
+		if sum, ok := f.Digest(); ok {
+			text := hex.EncodeToString(sum[:])
+			sf.SHA256 = &text
+		}
+		s.Files = append(s.Files, sf)
+	}
+	return s
+}

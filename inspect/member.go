@@ -1,0 +1,212 @@
+package inspect
+
+// A Member is what one source says about its member. What the source lacks is
+// nil, and null in JSON.
+type Member struct {
+	Source    string  `json:"source"`
+	MemberID  *ID     `json:"memberID"`
+	ClusterID *ID     `json:"clusterID"`
+	Name      *string `json:"name"`
+	Verdict   Verdict `json:"verdict"`
+
+	Backend    *Backend   `json:"backend"`
+	WAL        *WAL       `json:"wal"`
+	Snapshots  []Snap     `json:"snapshots"`
+	Leftovers  []Leftover `json:"leftovers"`
+	Membership Membership `json:"membership"`
+	Startup    []Startup  `json:"startup"`
+
+	// NotExamined says what was left out, and why; empty when nothing was.
+	NotExamined []string `json:"notExamined"`
+}
+
+// A Backend is what a database says.
+type Backend struct {
+	File       string  `json:"file"`
+	Size       int64   `json:"size"`     // bytes of the file, trailer included
+	PageSize   int     `json:"pageSize"` // bytes; 0 when no meta is valid
+	Txid       uint64  `json:"txid"`
+	ActiveMeta *int    `json:"activeMeta"` // 0 or 1
+	Complete   bool    `json:"complete"`   // false: part could not be read, counts are lower bounds
+	Pages      Pages   `json:"pages"`
+	Trailer    Trailer `json:"trailer"`
+
+	StorageVersion  *string    `json:"storageVersion"`
+	ClusterVersion  *string    `json:"clusterVersion"`
+	ConsistentIndex *uint64    `json:"consistentIndex"`
+	Term            *uint64    `json:"term"`
+	ConfState       *ConfState `json:"confState"`
+
+	Revision                 *int64  `json:"revision"`                 // as etcd computes it at start
+	CompactRevision          *int64  `json:"compactRevision"`          // -1 when nothing was ever compacted
+	ScheduledCompactRevision *int64  `json:"scheduledCompactRevision"` // -1 likewise
+	FinishedCompactRevision  *int64  `json:"finishedCompactRevision"`  // -1 likewise
+	HashKV                   *HashKV `json:"hashKV"`
+
+	Keys    *Keys    `json:"keys"`
+	Space   *Space   `json:"space"`
+	Buckets []Bucket `json:"buckets"`
+
+	Alarms     []Alarm   `json:"alarms"`
+	Leases     *int64    `json:"leases"`
+	Auth       *Auth     `json:"auth"`
+	Kubernetes *struct{} `json:"kubernetes"` // always nil: the keys are not read as Kubernetes' yet
+}
+
+// Pages counts the pages of a file by class. The classes add up to Total.
+type Pages struct {
+	Total       int64 `json:"total"`
+	Meta        int64 `json:"meta"`
+	Branch      int64 `json:"branch"`
+	Leaf        int64 `json:"leaf"`
+	Overflow    int64 `json:"overflow"`
+	Freelist    int64 `json:"freelist"`
+	Free        int64 `json:"free"`
+	Unreachable int64 `json:"unreachable"`
+	Damaged     int64 `json:"damaged"`
+	BeyondEnd   int64 `json:"beyondEnd"`
+	// FreelistStored says whether free is the stored freelist's word; without
+	// one, every page that nothing refers to is free.
+	FreelistStored bool `json:"freelistStored"`
+}
+
+// A Trailer is the SHA-256 at the end of a snapshot.
+type Trailer struct {
+	Present bool  `json:"present"`
+	Valid   *bool `json:"valid"` // nil when there is none or it was not examined
+}
+
+// A ConfState is raft's configuration as one place states it.
+type ConfState struct {
+	Voters   []ID `json:"voters"`
+	Learners []ID `json:"learners"`
+}
+
+// A HashKV is the answer of `etcdctl endpoint hashkv`.
+type HashKV struct {
+	Hash            uint32 `json:"hash"`
+	Revision        int64  `json:"revision"`
+	CompactRevision int64  `json:"compactRevision"`
+}
+
+// Keys counts bucket key.
+type Keys struct {
+	Live       int64 `json:"live"`       // keys that exist at the latest revision
+	Revisions  int64 `json:"revisions"`  // records, tombstones and the bump record included
+	Tombstones int64 `json:"tombstones"` // of them, deletions
+}
+
+// Space says where the bytes of a database are.
+type Space struct {
+	InUseBytes   int64 `json:"inUseBytes"`   // pages in use
+	FreeBytes    int64 `json:"freeBytes"`    // free pages below the high-water mark
+	LiveBytes    int64 `json:"liveBytes"`    // latest records of live keys, as stored
+	HistoryBytes int64 `json:"historyBytes"` // all other records of bucket key
+}
+
+// A Bucket is one bucket with its number of records.
+type Bucket struct {
+	Name    string `json:"name"` // quoted when it is not plain text
+	Records int64  `json:"records"`
+	Known   bool   `json:"known"` // etcd has a bucket of this name
+}
+
+// An Alarm is one raised alarm.
+type Alarm struct {
+	MemberID ID     `json:"memberID"`
+	Alarm    string `json:"alarm"` // NOSPACE, CORRUPT
+}
+
+// Auth is the state of authentication, without its secrets.
+type Auth struct {
+	Enabled  bool     `json:"enabled"`
+	Revision uint64   `json:"revision"`
+	Users    []string `json:"users"`
+	Roles    []string `json:"roles"`
+}
+
+// A WAL is what the segments of one member say.
+type WAL struct {
+	Dir          string    `json:"dir"`
+	Segments     []Segment `json:"segments"`
+	FirstIndex   *uint64   `json:"firstIndex"`
+	LastIndex    *uint64   `json:"lastIndex"`
+	LastTerm     *uint64   `json:"lastTerm"`
+	Term         *uint64   `json:"term"`
+	Vote         *ID       `json:"vote"`
+	Commit       *uint64   `json:"commit"`
+	ProvenCommit *uint64   `json:"provenCommit"`
+	ProvenBy     string    `json:"provenBy"`
+	Unapplied    IndexSpan `json:"unapplied"`
+	Uncommitted  Count     `json:"uncommitted"`
+	Tail         string    `json:"tail"` // exact, zeroed, torn, fault
+	Fault        *WALFault `json:"fault"`
+}
+
+// A Segment is one WAL file.
+type Segment struct {
+	File       string  `json:"file"`
+	FirstIndex *uint64 `json:"firstIndex"`
+	LastIndex  *uint64 `json:"lastIndex"`
+	Tail       string  `json:"tail"`
+}
+
+// An IndexSpan counts entries between two raft indexes.
+type IndexSpan struct {
+	Count      uint64  `json:"count"`
+	FirstIndex *uint64 `json:"firstIndex"`
+	LastIndex  *uint64 `json:"lastIndex"`
+}
+
+// A Count is a number by itself.
+type Count struct {
+	Count uint64 `json:"count"`
+}
+
+// A WALFault is the first broken record of a WAL.
+type WALFault struct {
+	File   string  `json:"file"`
+	Offset int64   `json:"offset"`
+	Index  *uint64 `json:"index"` // that the record should have held
+}
+
+// A Snap is one .snap file.
+type Snap struct {
+	File  string  `json:"file"`
+	Term  *uint64 `json:"term"`
+	Index *uint64 `json:"index"`
+	Valid bool    `json:"valid"`
+}
+
+// A Leftover is a file that etcd left behind and does not use.
+type Leftover struct {
+	File string `json:"file"`
+	Kind string `json:"kind"`
+}
+
+// A Membership is the cluster's members as the places on disk state them.
+type Membership struct {
+	Members []MembershipMember `json:"members"`
+	Removed []ID               `json:"removed"`
+}
+
+// A MembershipMember is one member of the cluster.
+type MembershipMember struct {
+	MemberID   ID       `json:"memberID"`
+	Name       string   `json:"name"` // "" for a member that never started
+	PeerURLs   []string `json:"peerURLs"`
+	ClientURLs []string `json:"clientURLs"`
+	IsLearner  bool     `json:"isLearner"`
+	StatedBy   []string `json:"statedBy"`
+}
+
+// A Startup is what one minor version of etcd would do with a member directory.
+type Startup struct {
+	EtcdVersion string  `json:"etcdVersion"`
+	Starts      *bool   `json:"starts"`
+	Serves      *bool   `json:"serves"`
+	CutsEntries *uint64 `json:"cutsEntries"`
+	Error       string  `json:"error"`
+	BecauseOf   []Code  `json:"becauseOf"`
+	Assumed     string  `json:"assumed"`
+}
