@@ -233,9 +233,13 @@ func revisionRange(lo, hi []byte) string {
 	return "all revisions"
 }
 
-// checkBuckets misses the buckets without which a file is no etcd database.
+// checkBuckets misses the buckets without which a file is no etcd database. Where
+// the root bucket itself is damaged, the buckets are not missing but unread.
 func (x *examination) checkBuckets(d *database) {
-	for _, name := range []string{keyspace.BucketKey, keyspace.BucketMeta} {
+	if d.tree.Faults.InBucket(0) {
+		return
+	}
+	for _, name := range []string{keyspace.BucketKey, keyspace.BucketMeta, keyspace.BucketMembers} {
 		if _, ok := d.bucket[name]; !ok {
 			x.find(newFinding(CodeBackendBucketMissing, x.src.Path, fmt.Sprintf("no bucket %s; the root bucket names %d buckets", name, len(d.bucket))).
 				inFile(d.file.Path).onPage(d.db.Meta().Root))

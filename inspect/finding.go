@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
 
@@ -99,7 +100,7 @@ func sortFindings(findings []Finding, order map[string]int) {
 			-cmp.Compare(a.Severity, b.Severity),
 			cmp.Compare(order[a.Member], order[b.Member]),
 			cmp.Compare(a.Location.File, b.Location.File),
-			cmp.Compare(deref(a.Location.Offset, -1), deref(b.Location.Offset, -1)),
+			cmp.Compare(deref(a.Location.Offset, math.MaxInt64), deref(b.Location.Offset, math.MaxInt64)),
 			cmp.Compare(a.Code, b.Code),
 			cmp.Compare(a.Message, b.Message),
 		)

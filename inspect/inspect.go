@@ -103,10 +103,11 @@ func interruption(err error) string {
 }
 
 func (x *examination) examineFiles(ctx context.Context) error {
-	if x.src.DB != nil {
-		return x.examineBackend(ctx, x.src.DB)
+	if x.src.DB == nil {
+		x.find(newFinding(CodeBackendMissing, x.src.Path, "no snap/db in the member directory"))
+		return nil
 	}
-	return nil
+	return x.examineBackend(ctx, x.src.DB)
 }
 
 // source describes what was handed in.

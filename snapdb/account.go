@@ -257,7 +257,7 @@ func (t *Tree) readFreelist(m *PageMap) (page.Freelist, bool) {
 		return list, false
 	case list.ID != id:
 		bad(FaultPageID, 0, fmt.Errorf("the page carries number %d", list.ID))
-	case t.pastEnd(id, list.Overflow):
+	case t.pastMark(id, list.Overflow) || t.isCut(id, list.Overflow):
 		bad(FaultFreelist, 12, fmt.Errorf("overflow of %d pages leaves the file", list.Overflow))
 	}
 	if fault != nil {

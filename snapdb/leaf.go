@@ -2,6 +2,7 @@ package snapdb
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"etcd-forensics/snapdb/page"
@@ -21,75 +22,122 @@ type Element struct {
 // tree only Leaves[i] is written, so different leaves may be read at once.
 func (t *Tree) ReadLeaf(i int, b []byte, elements []Element, faults *FaultList) []Element {
 	l := &t.Leaves[i]
+	report := func(kind FaultKind, element int, offset int64, err error) {
+		faults.Add(t.leafFault(i, kind, element, offset, err))
+	}
 	if len(b) < page.HeaderSize {
 		l.Broken = true
-		faults.Add(t.leafFault(i, FaultPastEnd, -1, 0, fmt.Errorf("the file ends inside the page")))
+		report(FaultPastEnd, -1, 0, errCut)
 		return elements
 	}
 	h := page.DecodeHeader((*[page.HeaderSize]byte)(b))
 	if h.Kind() != page.KindLeaf {
 		l.Broken = true
-		faults.Add(t.leafFault(i, FaultPageType, -1, 8, fmt.Errorf("flags are %#04x (%s) where a leaf belongs", h.Flags, h.Kind())))
+		report(FaultPageType, -1, 8, notKind(h, "a leaf"))
 		return elements
 	}
-	if h.ID != l.ID {
-		faults.Add(t.leafFault(i, FaultPageID, -1, 0, fmt.Errorf("the page carries number %d", h.ID)))
+	// What a page says of itself is judged once: a cut page has no bad elements,
+	// and a page that carries another's number has no keys out of range.
+	cut := t.isCut(l.ID, h.Overflow)
+	foreign := h.ID != l.ID
+	switch {
+	case cut:
+		report(FaultPastEnd, -1, 0, errCut)
+	case foreign:
+		report(FaultPageID, -1, 0, fmt.Errorf("the page carries number %d", h.ID))
 	}
-	if t.pastEnd(l.ID, h.Overflow) {
-		faults.Add(t.leafFault(i, FaultPageBounds, -1, 12, fmt.Errorf("overflow of %d pages leaves the file", h.Overflow)))
-	} else {
+	if t.pastMark(l.ID, h.Overflow) {
+		report(FaultPageBounds, -1, 12, fmt.Errorf("overflow of %d pages leaves the file's pages in use", h.Overflow))
+	} else if !cut {
 		l.Overflow = h.Overflow
 	}
 	leaf, fault := page.OpenLeaf(b)
-	clean := fault == nil
-	if fault != nil {
-		faults.Add(t.leafFault(i, pageFaults[fault.Kind], fault.Element, fault.Offset, fault.Err))
+	if fault != nil && !cut {
+		report(pageFaults[fault.Kind], fault.Element, fault.Offset, fault.Err)
 	}
-	if leaf.Len() == 0 && clean && l.Parent >= 0 {
-		faults.Add(t.leafFault(i, FaultPageEmpty, -1, 10, fmt.Errorf("a leaf page with no elements below a branch")))
+	if leaf.Len() == 0 && fault == nil && l.Parent >= 0 {
+		report(FaultPageEmpty, -1, 10, errNoElements)
 	}
-	lo, hi := t.Range(i)
-	elements, sound := t.readElements(i, &leaf, lo, hi, elements, faults)
-	if clean && sound {
-		if of := h.CheckOverflow(leaf.End(), t.File.PageSize); of != nil {
+	first := len(elements)
+	elements, bad, badElements := readElements(&leaf, elements)
+	switch {
+	case cut:
+	case bad != nil:
+		if badElements > 1 {
+			bad.Err = fmt.Errorf("%w; %d of %d elements are not as they should be", bad.Err, badElements, leaf.Len())
+		}
+		report(pageFaults[bad.Kind], bad.Element, bad.Offset, bad.Err)
+	default:
+		if of := h.CheckOverflow(leaf.End(), t.File.PageSize); of != nil && fault == nil && !t.pastMark(l.ID, h.Overflow) {
 			l.Overflow = 0
-			faults.Add(t.leafFault(i, FaultPageBounds, -1, of.Offset, of.Err))
+			report(FaultPageBounds, -1, of.Offset, of.Err)
+		}
+		if !foreign {
+			t.checkRange(i, elements[first:], faults)
 		}
 	}
 	return elements
 }
 
-func (t *Tree) readElements(i int, leaf *page.Leaf, lo, hi []byte, elements []Element, faults *FaultList) ([]Element, bool) {
+var (
+	errCut        = errors.New("the file ends inside the page")
+	errNoElements = errors.New("no elements on a page below a branch")
+)
+
+// notKind says what a page is that should be something else.
+func notKind(h page.Header, want string) error {
+	if h == (page.Header{}) {
+		return fmt.Errorf("the page header is all zeros where %s belongs", want)
+	}
+	return fmt.Errorf("flags are %#04x (%s) where %s belongs", h.Flags, h.Kind(), want)
+}
+
+// readElements decodes the elements of a leaf. It gives the first fault among
+// them and how many elements have one; once positions are at fault, the order of
+// the keys says nothing.
+func readElements(leaf *page.Leaf, elements []Element) ([]Element, *page.Fault, int) {
+	var first *page.Fault
+	n := 0
+	note := func(f *page.Fault) {
+		if n++; first == nil {
+			first = f
+		}
+	}
 	var before []byte
-	sound := true
-	ranged := false // one finding a leaf says that it lies in the wrong place
 	for k := range leaf.Len() {
 		e, fault := leaf.Element(k)
 		if fault != nil {
-			sound = false
-			faults.Add(t.leafFault(i, pageFaults[fault.Kind], k, fault.Offset, fault.Err))
+			note(fault)
 			if e.Key == nil {
 				continue
 			}
-		}
-		el := Element{LeafElement: e, Index: k, Offset: leaf.End() - len(e.Value) - len(e.Key)}
-		if before != nil && bytes.Compare(before, e.Key) >= 0 {
-			of := page.OrderFault(k, before, e.Key)
-			f := t.leafFault(i, FaultPageOrder, k, of.Offset, of.Err)
-			f.Key = bytes.Clone(e.Key)
-			faults.Add(f)
-		}
-		if !ranged && fault == nil && (k == 0 || k == leaf.Len()-1) && outside(e.Key, lo, hi) {
-			ranged = true
-			f := t.leafFault(i, FaultPageRange, k, int64(page.HeaderSize+k*page.ElementSize), fmt.Errorf("key lies outside what the parents promise"))
-			f.Key = bytes.Clone(e.Key)
-			faults.Add(f)
+		} else if before != nil && bytes.Compare(before, e.Key) >= 0 && (first == nil || first.Kind == page.FaultOrder) {
+			note(page.OrderFault(k, before, e.Key))
 		}
 		before = e.Key
-		elements = append(elements, el)
+		elements = append(elements, Element{LeafElement: e, Index: k, Offset: leaf.Offset(k)})
 	}
-	return elements, sound
+	return elements, first, n
 }
+
+// checkRange holds the first and last key of a leaf, between which the others
+// lie, against what the parents promise.
+func (t *Tree) checkRange(i int, elements []Element, faults *FaultList) {
+	if len(elements) == 0 {
+		return
+	}
+	lo, hi := t.Range(i)
+	for _, e := range []Element{elements[0], elements[len(elements)-1]} {
+		if outside(e.Key, lo, hi) {
+			f := t.leafFault(i, FaultPageRange, e.Index, int64(page.HeaderSize+e.Index*page.ElementSize), errOutside)
+			f.Key = bytes.Clone(e.Key)
+			faults.Add(f)
+			return
+		}
+	}
+}
+
+var errOutside = errors.New("the key lies outside what the parents promise")
 
 // ReadInline decodes the one leaf of an inline bucket, as ReadLeaf does.
 func (t *Tree) ReadInline(b int) ([]Element, []Fault) {
@@ -109,21 +157,9 @@ func (t *Tree) ReadInline(b int) ([]Element, []Fault) {
 	if leaf.Header.ID != 0 || leaf.Header.Overflow != 0 {
 		faults = append(faults, at(FaultPageID, -1, 0, fmt.Errorf("inline bucket %q: page number %d, overflow %d; both are 0 in an inline page", bk.Name, leaf.Header.ID, leaf.Header.Overflow)))
 	}
-	var elements []Element
-	var before []byte
-	for k := range leaf.Len() {
-		e, fault := leaf.Element(k)
-		if fault != nil {
-			faults = append(faults, at(pageFaults[fault.Kind], k, fault.Offset, fmt.Errorf("inline bucket %q: %w", bk.Name, fault.Err)))
-			if e.Key == nil {
-				continue
-			}
-		}
-		if of := page.OrderFault(k, before, e.Key); of != nil {
-			faults = append(faults, at(FaultPageOrder, k, of.Offset, fmt.Errorf("inline bucket %q: %w", bk.Name, of.Err)))
-		}
-		before = e.Key
-		elements = append(elements, Element{LeafElement: e, Index: k, Offset: leaf.End() - len(e.Value) - len(e.Key)})
+	elements, bad, _ := readElements(&leaf, nil)
+	if bad != nil {
+		faults = append(faults, at(pageFaults[bad.Kind], bad.Element, bad.Offset, fmt.Errorf("inline bucket %q: %w", bk.Name, bad.Err)))
 	}
 	return elements, faults
 }

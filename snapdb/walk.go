@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -246,47 +247,64 @@ func (t *Tree) readBranch(b int, v visit) []visit {
 	}
 	h := page.DecodeHeader((*[page.HeaderSize]byte)(buf))
 	if h.Kind() != page.KindBranch {
-		report(FaultPageType, -1, 8, fmt.Errorf("flags are %#04x (%s) where a branch belongs", h.Flags, h.Kind()))
+		report(FaultPageType, -1, 8, notKind(h, "a branch"))
 		return nil
 	}
-	if h.ID != v.id {
+	foreign := h.ID != v.id
+	if foreign {
 		report(FaultPageID, -1, 0, fmt.Errorf("the page carries number %d", h.ID))
 	}
-	if t.pastEnd(v.id, h.Overflow) {
-		report(FaultPageBounds, -1, 12, fmt.Errorf("overflow of %d pages leaves the file", h.Overflow))
+	cut := t.isCut(v.id, h.Overflow)
+	switch {
+	case t.pastMark(v.id, h.Overflow):
+		report(FaultPageBounds, -1, 12, fmt.Errorf("overflow of %d pages leaves the file's pages in use", h.Overflow))
+	case cut:
+		report(FaultPastEnd, -1, 0, errCut)
 	}
 	br, fault := page.OpenBranch(buf)
-	clean := fault == nil
-	if fault != nil {
+	if fault != nil && !cut {
 		report(pageFaults[fault.Kind], fault.Element, fault.Offset, fault.Err)
 	}
-	if br.Len() == 0 && clean {
-		report(FaultPageEmpty, -1, 10, fmt.Errorf("a branch page with no elements"))
+	if br.Len() == 0 && fault == nil {
+		report(FaultPageEmpty, -1, 10, errors.New("a branch page with no elements"))
 	}
+	clean := fault == nil && !cut && !t.pastMark(v.id, h.Overflow)
 	self := int32(len(t.Nodes))
 	t.Nodes = append(t.Nodes, Node{ID: v.id, Parent: v.parent, Bucket: int32(b), Overflow: h.Overflow, Level: v.level})
 	children := make([]visit, 0, br.Len())
 	var before []byte
+	var bad *page.Fault // the first; the others follow from it more often than not
+	badElements, ranged := 0, foreign
+	note := func(f *page.Fault) {
+		if badElements++; bad == nil {
+			bad = f
+		}
+	}
 	lo, hi := t.separator(v.lo), t.separator(v.hi)
 	for i := range br.Len() {
 		e, fault := br.Element(i)
-		if fault != nil {
-			clean = false
-			report(pageFaults[fault.Kind], i, fault.Offset, fault.Err)
-		}
 		c := visit{id: e.Child, parent: self, element: i, level: v.level + 1}
+		switch {
+		case fault != nil:
+			note(fault)
+		case page.OrderFault(i, before, e.Key) != nil:
+			note(page.OrderFault(i, before, e.Key))
+		case outside(e.Key, lo, hi) && !ranged && bad == nil:
+			ranged = true
+			report(FaultPageRange, i, int64(page.HeaderSize+i*page.ElementSize), errOutside)
+		}
 		if e.Key != nil && fault == nil {
-			at := int64(page.HeaderSize + i*page.ElementSize)
-			switch of := page.OrderFault(i, before, e.Key); {
-			case of != nil:
-				report(FaultPageOrder, i, of.Offset, of.Err)
-			case outside(e.Key, lo, hi):
-				report(FaultPageRange, i, at, fmt.Errorf("key lies outside what the parents promise"))
-			}
 			before = e.Key
 			c.lo = t.intern(e.Key)
 		}
 		children = append(children, c)
+	}
+	if bad != nil && !cut {
+		clean = false
+		if badElements > 1 {
+			bad.Err = fmt.Errorf("%w; %d of %d elements are not as they should be", bad.Err, badElements, br.Len())
+		}
+		report(pageFaults[bad.Kind], bad.Element, bad.Offset, bad.Err)
 	}
 	for i := range children {
 		if i+1 < len(children) {
@@ -307,11 +325,15 @@ func (t *Tree) readBranch(b int, v visit) []visit {
 	return children
 }
 
-// pastEnd says whether a page with its overflow leaves the file or the part of
-// it in use.
-func (t *Tree) pastEnd(id page.ID, overflow uint32) bool {
-	end := uint64(id) + uint64(overflow)
-	return end >= uint64(t.File.Pages()) || end >= uint64(t.File.Meta().Pgid)
+// pastMark says whether a page with its overflow leaves the pages in use.
+func (t *Tree) pastMark(id page.ID, overflow uint32) bool {
+	return uint64(id)+uint64(overflow) >= uint64(t.File.Meta().Pgid)
+}
+
+// isCut says whether a page below the high-water mark leaves the file.
+func (t *Tree) isCut(id page.ID, overflow uint32) bool {
+	end := (uint64(id) + uint64(overflow) + 1) * uint64(t.File.PageSize)
+	return end > uint64(t.File.DataSize) && !t.pastMark(id, overflow)
 }
 
 func outside(key, lo, hi []byte) bool {

@@ -18,27 +18,63 @@ type Leaf struct {
 	Header
 	b    []byte
 	n    int // elements that can be addressed
-	next int // where the next element's key belongs, from the start of b
+	next int // where the next element's key belongs, from the start of b; -1 behind a fault
+	used int // end of the bytes of the elements read
 }
 
 // OpenLeaf prepares the bytes of a page, header included, for reading as a
-// leaf. When count promises more elements than fit, the fault says so and
-// the elements that do fit can be read.
+// leaf. When the count is wrong the fault says so, and as many elements can be
+// read as the first one's position shows to be there, or as fit.
 func OpenLeaf(b []byte) (Leaf, *Fault) {
-	h, n, f := openElements(b)
+	h, n, f := openElements(b, 4)
 	return Leaf{Header: h, b: b, n: n, next: HeaderSize + n*ElementSize}, f
 }
 
-func openElements(b []byte) (Header, int, *Fault) {
+// openElements reads the header and settles the number of elements. pos is the
+// offset of the position within an element: keys begin where the elements end,
+// so the first element's position tells their number once more.
+func openElements(b []byte, pos int) (Header, int, *Fault) {
 	if len(b) < HeaderSize {
 		return Header{}, 0, fault(FaultCount, -1, 0, "%d bytes are too few for a page header", len(b))
 	}
 	h := DecodeHeader((*[HeaderSize]byte)(b))
-	n := int(h.Count)
-	if room := (len(b) - HeaderSize) / ElementSize; n > room {
+	n, room := int(h.Count), (len(b)-HeaderSize)/ElementSize
+	if room == 0 {
+		if n > 0 {
+			return h, 0, fault(FaultCount, -1, 10, "%d elements, room for none", n)
+		}
+		return h, 0, nil
+	}
+	shown := uint64(binary.LittleEndian.Uint32(b[HeaderSize+pos:]))
+	trusted := shown%ElementSize == 0 && shown > 0 && shown/ElementSize <= uint64(room) && inRow(b, int(shown/ElementSize), pos)
+	switch {
+	case trusted && n > 0 && int(shown/ElementSize) != n:
+		return h, int(shown / ElementSize), fault(FaultCount, -1, 10, "the count is %d, the elements are %d", n, shown/ElementSize)
+	case n > room:
 		return h, room, fault(FaultCount, -1, 10, "%d elements, room for %d", n, room)
 	}
 	return h, n, nil
+}
+
+// inRow says whether n elements lie as bbolt lays them: each key begins where
+// the bytes of the element before it end.
+func inRow(b []byte, n, pos int) bool {
+	next := uint64(HeaderSize + n*ElementSize)
+	for i := range n {
+		at := HeaderSize + i*ElementSize
+		e := b[at : at+ElementSize]
+		if uint64(at)+uint64(binary.LittleEndian.Uint32(e[pos:])) != next {
+			return false
+		}
+		next += uint64(binary.LittleEndian.Uint32(e[pos+4:]))
+		if pos == 4 { // a leaf's element has a value, too
+			next += uint64(binary.LittleEndian.Uint32(e[12:]))
+		}
+		if next > uint64(len(b)) {
+			return false
+		}
+	}
+	return true
 }
 
 // Len gives the number of elements that can be addressed.
@@ -56,18 +92,19 @@ func (l *Leaf) Element(i int) (LeafElement, *Fault) {
 	ksize := uint64(binary.LittleEndian.Uint32(e[8:]))
 	vsize := uint64(binary.LittleEndian.Uint32(e[12:]))
 	end := pos + ksize + vsize // at most 3*2^32 + a page: no overflow
+	expected := l.next
+	l.next = -1 // behind a fault nothing is expected of the next element
 	if end > uint64(len(l.b)) {
 		return LeafElement{}, fault(FaultElement, i, int64(at), "key and value end at byte %d of %d", end, len(l.b))
 	}
-	expected := l.next
-	l.next = int(end)
+	l.used = max(l.used, int(end))
 	el := LeafElement{
 		Bucket: flags&flagBucket != 0,
 		Key:    l.b[pos : pos+ksize : pos+ksize],
 		Value:  l.b[pos+ksize : end : end],
 	}
 	switch {
-	case int(pos) != expected:
+	case expected >= 0 && int(pos) != expected:
 		return el, fault(FaultElement, i, int64(at), "key begins at byte %d, its place is %d", pos, expected)
 	case flags > flagBucket:
 		return el, fault(FaultElement, i, int64(at), "element flags are %#x", flags)
@@ -76,18 +113,25 @@ func (l *Leaf) Element(i int) (LeafElement, *Fault) {
 	case ksize > MaxKeySize:
 		return el, fault(FaultElement, i, int64(at), "key has %d bytes, the limit is %d", ksize, MaxKeySize)
 	}
+	l.next = int(end)
 	return el, nil
+}
+
+// Offset gives the place of an element's key, from the start of the page.
+func (l *Leaf) Offset(i int) int {
+	at := HeaderSize + i*ElementSize
+	return at + int(binary.LittleEndian.Uint32(l.b[at+4:]))
 }
 
 // End gives the number of bytes used by header, elements, keys and values, as
 // far as the elements were read.
-func (l *Leaf) End() int { return l.next }
+func (l *Leaf) End() int { return max(l.used, HeaderSize+l.n*ElementSize) }
 
 // Extent gives the bytes that the element table of a leaf claims, header
 // included, without needing the keys and values: table holds the header and
 // as much of the element table as could be read.
 func Extent(table []byte) uint64 {
-	_, n, _ := openElements(table)
+	n := min(int(DecodeHeader((*[HeaderSize]byte)(table)).Count), (len(table)-HeaderSize)/ElementSize)
 	end := uint64(HeaderSize + n*ElementSize)
 	for i := range n {
 		at := HeaderSize + i*ElementSize
@@ -111,11 +155,12 @@ type Branch struct {
 	b    []byte
 	n    int
 	next int
+	used int
 }
 
 // OpenBranch is OpenLeaf for branch pages.
 func OpenBranch(b []byte) (Branch, *Fault) {
-	h, n, f := openElements(b)
+	h, n, f := openElements(b, 0)
 	return Branch{Header: h, b: b, n: n, next: HeaderSize + n*ElementSize}, f
 }
 
@@ -131,25 +176,27 @@ func (p *Branch) Element(i int) (BranchElement, *Fault) {
 	ksize := uint64(binary.LittleEndian.Uint32(e[4:]))
 	el := BranchElement{Child: ID(binary.LittleEndian.Uint64(e[8:]))}
 	end := pos + ksize
+	expected := p.next
+	p.next = -1
 	if end > uint64(len(p.b)) {
 		return el, fault(FaultElement, i, int64(at), "key ends at byte %d of %d", end, len(p.b))
 	}
-	expected := p.next
-	p.next = int(end)
+	p.used = max(p.used, int(end))
 	el.Key = p.b[pos:end:end]
 	switch {
-	case int(pos) != expected:
+	case expected >= 0 && int(pos) != expected:
 		return el, fault(FaultElement, i, int64(at), "key begins at byte %d, its place is %d", pos, expected)
 	case ksize == 0:
 		return el, fault(FaultElement, i, int64(at), "key is empty")
 	case ksize > MaxKeySize:
 		return el, fault(FaultElement, i, int64(at), "key has %d bytes, the limit is %d", ksize, MaxKeySize)
 	}
+	p.next = int(end)
 	return el, nil
 }
 
 // End gives the number of bytes used, as far as the elements were read.
-func (p *Branch) End() int { return p.next }
+func (p *Branch) End() int { return max(p.used, HeaderSize+p.n*ElementSize) }
 
 // OrderFault reports the fault of element i whose key does not lie above the
 // key before it, or nil.

@@ -178,7 +178,9 @@ func (s *keySink) Leaf(l *Leaf) {
 		e := &l.Elements[i]
 		rev, ok := keyspace.DecodeRevision(e.Key)
 		if !ok || e.Bucket {
-			s.fault(RecordKey, l, e, rev, 0)
+			if l.Sound { // what a damaged page holds is the page's fault
+				s.fault(RecordKey, l, e, rev, 0)
+			}
 			continue
 		}
 		if s.highest.Compare(rev) < 0 {
@@ -188,7 +190,8 @@ func (s *keySink) Leaf(l *Leaf) {
 			continue
 		}
 		kv, err := keyspace.DecodeKeyValue(e.Value)
-		if err != nil {
+		if !l.Sound {
+		} else if err != nil {
 			s.fault(RecordValue, l, e, rev, 0)
 		} else if kv.ModRevision != rev.Main && !rev.Tombstone && len(e.Value) > 0 {
 			s.fault(RecordMod, l, e, rev, kv.ModRevision)

@@ -1,0 +1,321 @@
+package inspect_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"etcd-forensics/fixtures"
+	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/source"
+)
+
+// examine inspects the sources of an unpacked fixture. It fails the test when
+// the evidence is not the same afterwards.
+func examine(t testing.TB, dir string, f fixtures.Fixture) *inspect.Case {
+	t.Helper()
+	before := digests(t, dir)
+	c := inspectOnly(t, dir, f)
+	if after := digests(t, dir); before != after {
+		t.Errorf("the evidence has changed:\n%s\nbecame\n%s", before, after)
+	}
+	return c
+}
+
+func inspectOnly(t testing.TB, dir string, f fixtures.Fixture) *inspect.Case {
+	t.Helper()
+	var paths []string
+	for _, s := range f.Sources {
+		paths = append(paths, filepath.Join(dir, s))
+	}
+	sources, problems := source.Open(paths, source.Options{})
+	if len(problems) > 0 {
+		t.Fatalf("open: %v", problems)
+	}
+	c, err := inspect.Inspect(context.Background(), sources, inspect.Options{Digest: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sources {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	return c
+}
+
+// digests describes every file below dir: name, mode, size, time and digest.
+func digests(t testing.TB, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		var sum [32]byte
+		if info.Mode().IsRegular() {
+			f, err := os.Open(path)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			h := sha256.New()
+			if _, err := io.Copy(h, f); err != nil {
+				return err
+			}
+			h.Sum(sum[:0])
+		}
+		fmt.Fprintf(&b, "%s %v %d %v %x\n", path, info.Mode(), info.Size(), info.ModTime(), sum)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func codes(c *inspect.Case) []string {
+	var all []string
+	for _, f := range c.Findings {
+		if !slices.Contains(all, string(f.Code)) {
+			all = append(all, string(f.Code))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Each fixture gives the findings that it was made for and no others, and every
+// number that a live server stated comes out of its files.
+func TestFixtures(t *testing.T) {
+	for _, f := range fixtures.All() {
+		t.Run(f.Name, func(t *testing.T) {
+			t.Parallel()
+			c := examine(t, fixtures.Dir(t, f.Name), f)
+			want := slices.Clone(f.Codes)
+			slices.Sort(want)
+			if got := codes(c); !slices.Equal(got, want) {
+				t.Errorf("codes %v, want %v", got, want)
+				for _, f := range c.Findings {
+					t.Logf("%s: %s", f.Code, f.Message)
+				}
+			}
+			if !slices.Contains(fixtures.Names(), f.Name) {
+				return // injured
+			}
+			truth := fixtures.LoadTruth(t, f.Name)
+			for _, m := range c.Members {
+				compareWithTruth(t, f.Name, m, truth)
+			}
+		})
+	}
+}
+
+func compareWithTruth(t *testing.T, name string, m inspect.Member, truth fixtures.Truth) {
+	t.Helper()
+	b := m.Backend
+	if b == nil {
+		t.Fatalf("%s: no backend", m.Source)
+	}
+	if b.Pages.Total != b.Pages.Meta+b.Pages.Branch+b.Pages.Leaf+b.Pages.Overflow+b.Pages.Freelist+b.Pages.Free+b.Pages.Unreachable+b.Pages.Damaged+b.Pages.BeyondEnd {
+		t.Errorf("%s: the page classes do not add up: %+v", m.Source, b.Pages)
+	}
+	if name == "copied-while-running-3.6" || strings.HasSuffix(name, "-crash") || name == "received-snapshot-3.6" || name == "compaction-unfinished-3.6" {
+		return // killed: the files are not of the moment of which the truth speaks
+	}
+	if strings.HasPrefix(name, "membership-") && !strings.HasSuffix(m.Source, "snapshot.db") {
+		return // each member stopped at its own moment
+	}
+	if *b.Revision != truth.Revision || *b.CompactRevision != truth.CompactRevision {
+		t.Errorf("%s: revision %d and compact revision %d, the server said %d and %d", m.Source, *b.Revision, *b.CompactRevision, truth.Revision, truth.CompactRevision)
+	}
+	for _, h := range truth.HashKVRestarted {
+		if h.Revision != 0 && h.Revision != *b.Revision {
+			continue
+		}
+		if b.HashKV.Hash != h.Hash || b.HashKV.CompactRevision != h.CompactRevision {
+			t.Errorf("%s: hashKV %+v, the server said %+v", m.Source, *b.HashKV, h)
+		}
+	}
+	if b.Keys.Live != int64(truth.LiveKeys) {
+		t.Errorf("%s: %d live keys, the server had %d", m.Source, b.Keys.Live, truth.LiveKeys)
+	}
+	if *b.Leases != int64(len(truth.Leases)) {
+		t.Errorf("%s: %d leases, the server had %d", m.Source, *b.Leases, len(truth.Leases))
+	}
+	var alarms []fixtures.TruthAlarm
+	for _, a := range b.Alarms {
+		alarms = append(alarms, fixtures.TruthAlarm{MemberID: a.MemberID.String(), Alarm: a.Alarm})
+	}
+	if !slices.Equal(alarms, truth.Alarms) && len(alarms)+len(truth.Alarms) > 0 {
+		t.Errorf("%s: alarms %v, the server said %v", m.Source, alarms, truth.Alarms)
+	}
+	if b.Auth.Enabled != truth.Auth.Enabled || !slices.Equal(b.Auth.Users, truth.Auth.Users) && len(b.Auth.Users)+len(truth.Auth.Users) > 0 {
+		t.Errorf("%s: auth %+v, the server said %+v", m.Source, *b.Auth, truth.Auth)
+	}
+	compareMembers(t, m, truth)
+	if len(truth.Endpoints) == 1 && name != "bumped-3.6" { // on that no server has run
+		e := truth.Endpoints[0]
+		if e.StorageVersion != "" && (b.StorageVersion == nil || *b.StorageVersion != e.StorageVersion) {
+			t.Errorf("%s: storage version %v, the server said %s", m.Source, b.StorageVersion, e.StorageVersion)
+		}
+		// What was asked after the status made entries of its own: lists of alarms,
+		// the state of authentication.
+		if b.ConsistentIndex == nil || *b.ConsistentIndex > e.RaftIndex+8 || *b.ConsistentIndex < e.RaftAppliedIndex {
+			t.Errorf("%s: consistent index %v, the server said %d", m.Source, *b.ConsistentIndex, e.RaftAppliedIndex)
+		}
+		if b.Term != nil && *b.Term != e.RaftTerm {
+			t.Errorf("%s: term %d, the server said %d", m.Source, *b.Term, e.RaftTerm)
+		}
+	}
+}
+
+func compareMembers(t *testing.T, m inspect.Member, truth fixtures.Truth) {
+	t.Helper()
+	var got []string
+	for _, mm := range m.Membership.Members {
+		got = append(got, fmt.Sprintf("%s %q %v %v", mm.MemberID, mm.Name, mm.PeerURLs, mm.IsLearner))
+	}
+	var want []string
+	for _, tm := range truth.Members {
+		want = append(want, fmt.Sprintf("%s %q %v %v", tm.ID, tm.Name, tm.PeerURLs, tm.IsLearner))
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: members %v, the server said %v", m.Source, got, want)
+	}
+	var removed []string
+	for _, id := range m.Membership.Removed {
+		removed = append(removed, id.String())
+	}
+	slices.Sort(removed)
+	if wantRemoved := slices.Sorted(slices.Values(truth.Removed)); !slices.Equal(removed, wantRemoved) {
+		t.Errorf("%s: removed %v, the server said %v", m.Source, removed, wantRemoved)
+	}
+}
+
+// HashKVAt at older revisions, as the live server answered.
+func TestOlderHashesAreThoseOfTheLiveServer(t *testing.T) {
+	for _, name := range []string{"healthy-3.4", "healthy-3.5", "healthy-3.6", "healthy-3.7", "healthy-3.8", "empty-compacted-3.7"} {
+		t.Run(name, func(t *testing.T) {
+			truth := fixtures.LoadTruth(t, name)
+			for _, path := range fixtures.Databases(t, name) {
+				n := 0
+				for _, h := range truth.HashKVRestarted {
+					sources, problems := source.Open([]string{path}, source.Options{})
+					if len(problems) > 0 {
+						t.Fatal(problems)
+					}
+					got, err := inspect.HashKVAt(context.Background(), sources[0], h.Revision)
+					if err != nil || got.Hash != h.Hash || got.CompactRevision != h.CompactRevision {
+						t.Errorf("%s at %d: %+v, %v; the server said %+v", path, h.Revision, got, err, h)
+					}
+					sources[0].Close()
+					n++
+				}
+				if name != "empty-compacted-3.7" && n < 6 {
+					t.Errorf("only %d revisions compared", n)
+				}
+			}
+		})
+	}
+}
+
+func TestHashKVRefusesWhatEtcdRefuses(t *testing.T) {
+	path := fixtures.Databases(t, "healthy-3.6")[0]
+	truth := fixtures.LoadTruth(t, "healthy-3.6")
+	for rev, words := range map[int64]string{
+		truth.CompactRevision - 1: "required revision has been compacted",
+		truth.Revision + 1:        "required revision is a future revision",
+	} {
+		sources, _ := source.Open([]string{path}, source.Options{})
+		if _, err := inspect.HashKVAt(context.Background(), sources[0], rev); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("at %d: %v, want %q", rev, err, words)
+		}
+		sources[0].Close()
+	}
+}
+
+func TestSameInputGivesTheSameBytes(t *testing.T) {
+	for _, name := range []string{"healthy-3.7", "child-shared", "leaf-count-too-high", "metas-broken"} {
+		f, err := fixtures.Lookup(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := fixtures.Dir(t, name)
+		var want []byte
+		for _, procs := range []int{1, 2, 8} {
+			before := runtime.GOMAXPROCS(procs)
+			for range 10 {
+				got, err := json.Marshal(inspectOnly(t, dir, f))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want == nil {
+					want = got
+				}
+				if !bytes.Equal(got, want) {
+					t.Fatalf("%s, GOMAXPROCS %d: %s, want %s", name, procs, got, want)
+				}
+			}
+			runtime.GOMAXPROCS(before)
+		}
+	}
+}
+
+func TestChangeWhileReadingIsNoticed(t *testing.T) {
+	path := fixtures.Databases(t, "healthy-3.7")[0]
+	sources, _ := source.Open([]string{path}, source.Options{})
+	defer sources[0].Close()
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Write(make([]byte, 4096))
+	f.Close()
+	c, err := inspect.Inspect(context.Background(), sources, inspect.Options{Digest: true})
+	if err != nil || !slices.Contains(codes(c), "source-changed") {
+		t.Errorf("codes %v, %v", codes(c), err)
+	}
+}
+
+func TestInterruptedExaminationIsInconclusiveAndKeepsWhatWasSeen(t *testing.T) {
+	sources, _ := source.Open([]string{fixtures.Databases(t, "healthy-3.7")[0]}, source.Options{})
+	defer sources[0].Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	c, err := inspect.Inspect(ctx, sources, inspect.Options{Digest: true})
+	if err == nil || c.Verdict.Grade != inspect.Inconclusive || len(c.Members) != 1 || c.Members[0].Backend.PageSize != 4096 {
+		t.Errorf("%v, verdict %v, %d members", err, c.Verdict, len(c.Members))
+	}
+}
+
+func TestWithoutDigestASnapshotIsInconclusive(t *testing.T) {
+	dir := fixtures.Dir(t, "healthy-3.7")
+	for path, want := range map[string]inspect.Grade{"snapshot.db": inspect.Inconclusive, "m1": inspect.Sound} {
+		sources, problems := source.Open([]string{filepath.Join(dir, path)}, source.Options{})
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		c, err := inspect.Inspect(context.Background(), sources, inspect.Options{})
+		if err != nil || c.Verdict.Grade != want {
+			t.Errorf("%s: %v, %v; want %v", path, c.Verdict, err, want)
+		}
+		sources[0].Close()
+	}
+}
