@@ -235,12 +235,17 @@ func (t *Tree) readFreelist(m *PageMap) (page.Freelist, bool) {
 	bad := func(kind FaultKind, offset int64, err error) {
 		t.Report(Fault{Kind: kind, Page: id, Offset: base + offset, Element: -1, Bucket: -1, Err: err})
 	}
+	wrong := func(kind FaultKind, err error) {
+		slot := t.File.Active
+		t.Report(Fault{Kind: kind, Page: page.ID(slot), Offset: t.File.Metas[slot].Offset + page.HeaderSize + 32, // Meta.Freelist
+			Element: -1, Related: []page.ID{id}, Bucket: -1, Err: err})
+	}
 	if id >= page.ID(len(m.Class)) {
-		bad(FaultFreelist, 0, fmt.Errorf("the freelist is page %d, the file ends with page %d", id, len(m.Class)-1))
+		wrong(FaultPastEnd, fmt.Errorf("the freelist is page %d, the file ends with page %d", id, len(m.Class)-1))
 		return page.Freelist{}, false
 	}
 	if c := m.Class[id]; c != ClassFree {
-		bad(FaultFreelist, 0, fmt.Errorf("meta names page %d as the freelist, which the tree uses as a page of its own", id))
+		wrong(FaultFreelist, fmt.Errorf("meta names page %d as the freelist, which the tree uses as a page of its own", id))
 		return page.Freelist{}, false
 	}
 	buf, err := t.File.ReadPage(id, nil)
