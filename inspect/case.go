@@ -1,5 +1,7 @@
 package inspect
 
+import "slices"
+
 // SchemaVersion is the version of a case's JSON.
 const SchemaVersion = 1
 
@@ -44,3 +46,11 @@ func (c *Case) Highest() Severity {
 
 // Complete says whether everything was examined to the end.
 func (c *Case) Complete() bool { return !c.Interrupted && len(c.NotExamined) == 0 }
+
+// Unfinished says whether reading failed somewhere: a disk that did not give
+// back a region, or a file that changed meanwhile.
+func (c *Case) Unfinished() bool {
+	return slices.ContainsFunc(c.Findings, func(f Finding) bool {
+		return f.Code == CodeBackendUnreadable || f.Code == CodeSourceChanged
+	})
+}

@@ -63,7 +63,6 @@ type examination struct {
 	opts     Options
 	member   Member
 	findings []Finding
-	broken   bool // an I/O error or a change while reading: exit 3
 }
 
 func newExamination(s *source.Source, opts Options) *examination {

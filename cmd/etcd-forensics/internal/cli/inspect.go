@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"etcd-forensics/inspect"
+	"etcd-forensics/report"
+)
+
+func (p *program) inspect() *cobra.Command {
+	return &cobra.Command{
+		Use:   "inspect PATH...",
+		Short: "Say what copied etcd files are, whether they are sound, and what they hold",
+		Long: `inspect examines snapshots, databases and data directories: pages, records,
+hashes, membership. The first line is the verdict:
+
+  sound         no error, and everything was examined
+  degraded      errors, and there is a source to restore from
+  unusable      errors, and there is none
+  inconclusive  not everything was examined, and what was is sound
+
+PATH is a snapshot, a database (member/snap/db), a data directory or a member
+directory; a directory that holds several of these gives several sources.
+
+` + exitHelp,
+		Example: "  etcd-forensics inspect backup.db\n  etcd-forensics inspect m1 m2 m3 -w json",
+		Args:    cobra.MinimumNArgs(1),
+		RunE:    p.runInspect,
+	}
+}
+
+func (p *program) runInspect(cmd *cobra.Command, paths []string) error {
+	bar := p.newBar()
+	sources, problems, err := p.open(paths, bar.add)
+	if err != nil {
+		return err
+	}
+	defer closeAll(sources)
+	if err := p.checkOutput(sources); err != nil {
+		return err
+	}
+	bar.start(sources)
+	c, err := inspect.Inspect(cmd.Context(), sources, inspect.Options{Digest: !p.noDigest})
+	bar.finish()
+	c.AddProblems(problems)
+	werr := p.answer(sources, func(w io.Writer) error {
+		if p.writeOut == "json" {
+			return report.JSON(w, c)
+		}
+		return report.Text(w, c, report.TextOptions{Color: p.color()})
+	})
+	if werr != nil {
+		p.exit = ExitPartial
+		return werr
+	}
+	p.exit = exitCode(c, problems, inspect.Severity(p.failOn))
+	if err != nil {
+		p.exit = ExitPartial
+		return err
+	}
+	return nil
+}
+
+// exitCode follows the table of exit codes.
+func exitCode(c *inspect.Case, problems []error, failOn inspect.Severity) int {
+	switch {
+	case len(problems) > 0 || c.Interrupted || c.Unfinished():
+		return ExitPartial
+	case c.Highest() >= failOn:
+		return ExitFindings
+	}
+	return ExitSound
+}

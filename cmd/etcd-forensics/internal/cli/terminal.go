@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/cheggaaa/pb/v3"
+
+	"etcd-forensics/inspect/source"
+)
+
+// progressMode is the value of --progress.
+type progressMode string
+
+func (m *progressMode) String() string { return string(*m) }
+func (m *progressMode) Type() string   { return "when" }
+func (m *progressMode) Set(s string) error {
+	if s != "auto" && s != "always" && s != "never" {
+		return errors.New("must be auto, always or never")
+	}
+	*m = progressMode(s)
+	return nil
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// color says whether standard output may be painted (https://no-color.org).
+func (p *program) color() bool {
+	return !p.noColor && os.Getenv("NO_COLOR") == "" && p.output == "" && isTerminal(p.streams.Out)
+}
+
+// A bar shows progress on stderr; the zero bar shows nothing.
+type bar struct {
+	pb *pb.ProgressBar
+}
+
+// barDelay keeps the bar away from work that takes no time.
+const barDelay = 500 * time.Millisecond
+
+func (p *program) newBar() *bar {
+	if p.progress == "never" || p.progress == "auto" && !isTerminal(p.streams.Err) {
+		return &bar{}
+	}
+	b := pb.New64(0)
+	b.Set(pb.Bytes, true)
+	b.SetWriter(p.streams.Err)
+	b.SetTemplate(pb.Full)
+	b.SetRefreshRate(barDelay)
+	return &bar{b}
+}
+
+func (b *bar) add(n int64) {
+	if b.pb != nil {
+		b.pb.Add64(n)
+	}
+}
+
+func (b *bar) start(sources []*source.Source) {
+	if b.pb == nil {
+		return
+	}
+	var total int64
+	for _, s := range sources {
+		total += s.Size()
+	}
+	b.pb.SetTotal(total)
+	b.pb.Start()
+}
+
+func (b *bar) finish() {
+	if b.pb != nil {
+		b.pb.Finish()
+	}
+}
