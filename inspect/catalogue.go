@@ -61,7 +61,8 @@ const (
 )
 
 const (
-	doOtherSource = "restore from another member or an older snapshot; keep this file, salvage reads what is left of it"
+	doOtherSource = "restore from another member or an older snapshot; keep this file, most of its records can still be read"
+	doCompact     = "do not start a server on this file; the tree is whole, so `bbolt compact -o NEW THIS` (on a copy) gives a sound database with every key"
 	doKeepCopy    = "take the copy again from the stopped member; if it is the same, restore from another source"
 )
 
@@ -138,18 +139,18 @@ var catalogue = map[Code]entry{
 		"a page is neither in use nor in the stored freelist: space is lost, or a subtree is",
 		"the stored freelist and the walk of the tree",
 		"nothing to do when no other finding names lost pages; a defragmentation gives the space back"},
-	CodeBackendFreeReachable: {SeverityError, true,
+	CodeBackendFreeReachable: {SeverityError, false,
 		"a page in use is listed as free: the next write would overwrite it",
 		"the stored freelist and the walk of the tree; etcd panics with \"reachable freed\" when checked",
-		"do not start a server on this file; restore from a snapshot made of it with etcdutl, or from another source"},
-	CodeBackendFreeDuplicate: {SeverityError, true,
+		doCompact},
+	CodeBackendFreeDuplicate: {SeverityError, false,
 		"a page is listed as free twice: it would be handed out twice",
 		"the stored freelist; etcd panics with \"page N already freed\"",
-		"do not start a server on this file; restore from a snapshot made of it with etcdutl, or from another source"},
-	CodeBackendFreeInvalid: {SeverityError, true,
+		doCompact},
+	CodeBackendFreeInvalid: {SeverityError, false,
 		"the stored freelist is not one",
 		"the page that the meta names as the freelist; etcd panics with \"invalid freelist page\"",
-		"do not start a server on this file; the keys can be read, so salvage loses nothing, or restore from another source"},
+		doCompact},
 	CodeBackendBucketMissing: {SeverityError, true,
 		"a bucket that every etcd creates is not there",
 		"the names in the root bucket",

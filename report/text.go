@@ -379,7 +379,7 @@ func auth(b *inspect.Backend) string {
 func trailer(b *inspect.Backend) string {
 	switch t := b.Trailer; {
 	case !t.Present:
-		return "none"
+		return "-"
 	case t.Valid == nil:
 		return "not examined"
 	case *t.Valid:

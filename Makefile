@@ -1,0 +1,73 @@
+# Plain make. Needs Go 1.26; what else a target can use is used when it is there
+# and otherwise skipped with one line (`make full` makes a skip a failure).
+
+GO       ?= go
+BINARY   := etcd-forensics
+BUILD    := build
+FUZZTIME ?= 2m
+SCALE    ?= $(BUILD)/scale
+READERS  := ./walreader ./walreader/raftlog ./walreader/snapfile ./snapdb ./snapdb/page ./snapdb/scan ./snapdb/keyspace
+# skip prints why something is left out; FULL=1 makes that a failure.
+skip      = { echo "skipped: $(1)"; [ -z "$(FULL)" ]; }
+
+.DEFAULT_GOAL := build
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+build: ## the static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BINARY) ./cmd/etcd-forensics
+
+demo: build ## unpack a real database with damage and inspect it
+	@rm -rf $(BUILD)/demo
+	@$(GO) run ./fixtures/unpack child-shared $(BUILD)/demo
+	./$(BINARY) inspect $(BUILD)/demo/m1; test $$? -eq 1
+
+test: ## all tests
+	$(GO) test ./...
+
+lint: ## format, vet, tidy
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt"; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+
+race: ## the tests of everything that runs in parallel, with the race detector
+	@if command -v $${CC:-cc} >/dev/null 2>&1; then \
+		echo $(GO) test -race -short; CGO_ENABLED=1 $(GO) test -race -short ./snapdb/... ./inspect/... ./walreader/... ./cmd/... ./report; \
+	else $(call skip,the race detector needs a C compiler); fi
+
+small: ## the readers with 32-bit int, where offset arithmetic breaks first
+	GOARCH=386 $(GO) test -short $(READERS)
+
+verify: lint test race small ## everything a change must pass
+
+bench: ## Go benchmarks; compare two runs with benchstat
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-scale: ## ratios to SHA-256 on a 2 GiB store, which is built once
+	@test -f $(SCALE)/snapshot.db || (cd fixtures/gen/scale && $(GO) run . $(abspath $(SCALE)))
+	ETCD_FORENSICS_SCALE=$(abspath $(SCALE)) $(GO) test -run '^$$' -bench '^BenchmarkScale$$' -benchtime 1x -timeout 60m ./inspect
+
+fuzz: ## every fuzz target, FUZZTIME each
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+fixtures: ## make the stored evidence anew, with real servers
+	sh fixtures/gen/make.sh
+
+golden: ## rewrite the golden files; the diff is part of the change
+	$(GO) test ./report -update
+
+tools: ## install what the optional steps use (Debian)
+	apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev etcd-server etcd-client shellcheck
+
+full: ## verify, and a skip is a failure
+	$(MAKE) verify FULL=1
+
+clean: ## remove what was built
+	rm -rf $(BUILD) $(BINARY)
+
+.PHONY: help build demo test lint race small verify bench bench-scale fuzz fixtures golden tools full clean

@@ -1,0 +1,188 @@
+// Package house holds the tests of the rules that docs/architecture.md states.
+package house
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const (
+	root   = "../../../.."
+	module = "etcd-forensics"
+)
+
+// readers decode evidence.
+var readers = []string{
+	"walreader", "walreader/raftlog", "walreader/snapfile", "snapdb", "snapdb/page", "snapdb/scan", "snapdb/keyspace",
+}
+
+// arrows says which packages of ours each package may import.
+var arrows = map[string][]string{
+	"cmd/etcd-forensics":              {"cmd/etcd-forensics/internal/cli"},
+	"cmd/etcd-forensics/internal/cli": {"inspect", "inspect/source", "report"},
+	"report":                          {"inspect"},
+	"inspect":                         append([]string{"inspect/source"}, readers...),
+	"snapdb/scan":                     {"snapdb", "snapdb/page", "snapdb/keyspace"},
+	"walreader/raftlog":               {"walreader"},
+	"walreader/snapfile":              {"walreader"},
+	"snapdb":                          {"snapdb/page"},
+	"walreader":                       nil,
+	"snapdb/page":                     nil,
+	"snapdb/keyspace":                 nil,
+	"inspect/source":                  nil,
+	"fixtures":                        nil,
+	"fixtures/unpack":                 {"fixtures"},
+}
+
+// mapsOrWrites are packages that open files in ways evidence must not be opened.
+var mapsOrWrites = []string{"go.etcd.io/bbolt", "go.etcd.io/etcd/server", "go.etcd.io/etcd/etcdutl", "golang.org/x/sys/unix", "syscall"}
+
+// sourceFile is one Go file of the product.
+type sourceFile struct {
+	path    string // from the root
+	pkg     string
+	test    bool
+	imports []string
+	text    string
+}
+
+func sourceFiles(t *testing.T) []sourceFile {
+	t.Helper()
+	var files []sourceFile
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(root, path)
+		if d.IsDir() {
+			if strings.HasPrefix(d.Name(), ".") && rel != "." || rel == filepath.Join("fixtures", "gen") || rel == "build" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), path, text, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		f := sourceFile{path: filepath.ToSlash(rel), pkg: filepath.ToSlash(filepath.Dir(rel)), test: strings.HasSuffix(path, "_test.go"), text: string(text)}
+		for _, i := range parsed.Imports {
+			p, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			f.imports = append(f.imports, p)
+		}
+		files = append(files, f)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 20 {
+		t.Fatalf("only %d Go files found", len(files))
+	}
+	return files
+}
+
+func TestImportsFollowTheArrows(t *testing.T) {
+	for _, f := range sourceFiles(t) {
+		if f.test {
+			continue
+		}
+		allowed, known := arrows[f.pkg]
+		if !known {
+			t.Errorf("%s is in no row of the arrows", f.pkg)
+		}
+		for _, i := range f.imports {
+			ours, ok := strings.CutPrefix(i, module+"/")
+			if ok && !slices.Contains(allowed, ours) {
+				t.Errorf("%s may not import %s (%s)", f.pkg, ours, f.path)
+			}
+		}
+	}
+}
+
+func TestNothingThatReadsEvidenceCanWriteOrMapIt(t *testing.T) {
+	writes := regexp.MustCompile(`\bos\.(OpenFile|Create|CreateTemp|WriteFile|Rename|Remove|RemoveAll|Mkdir|MkdirAll|Truncate|Chmod|Chtimes)\b|\b(bbolt|bolt|wal|backend|mvcc)\.(Open|New|NewStore)\b`)
+	for _, f := range sourceFiles(t) {
+		if f.test || !slices.Contains(readers, f.pkg) && f.pkg != "inspect" && f.pkg != "inspect/source" {
+			continue
+		}
+		if found := writes.FindString(f.text); found != "" {
+			t.Errorf("%s may not use %s", f.path, found)
+		}
+		for _, i := range f.imports {
+			for _, m := range mapsOrWrites {
+				if i == m && f.pkg == "inspect/source" && m == "syscall" {
+					continue // names of errors
+				}
+				if i == m || strings.HasPrefix(i, m+"/") {
+					t.Errorf("%s may not import %s", f.path, i)
+				}
+			}
+			if slices.Contains(readers, f.pkg) && i == "os" {
+				t.Errorf("%s may not import os: readers take what they read", f.path)
+			}
+		}
+	}
+}
+
+func TestNothingIsLeftUnfinished(t *testing.T) {
+	marks := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b|not implemented`)
+	for _, f := range sourceFiles(t) {
+		if found := marks.FindString(f.text); found != "" {
+			t.Errorf("%s: %s", f.path, found)
+		}
+	}
+}
+
+func TestDocumentsNameWhatIsThere(t *testing.T) {
+	makefile := read(t, "Makefile")
+	for _, target := range []string{"demo", "test", "verify", "bench", "bench-scale", "fuzz", "fixtures", "golden", "tools", "full"} {
+		if !regexp.MustCompile(`(?m)^` + target + `:`).MatchString(makefile) {
+			t.Errorf("the Makefile has no target %s", target)
+		}
+	}
+	for _, doc := range []string{"README.md", "docs/architecture.md", "docs/performance.md", "report/schema.md"} {
+		for _, m := range regexp.MustCompile("`make ([a-z-]+)").FindAllStringSubmatch(read(t, doc), -1) {
+			if !regexp.MustCompile(`(?m)^` + m[1] + `:`).MatchString(makefile) {
+				t.Errorf("%s names make %s, which is not there", doc, m[1])
+			}
+		}
+		for _, m := range regexp.MustCompile(`\]\(([a-zA-Z][^):]*)\)`).FindAllStringSubmatch(read(t, doc), -1) {
+			if _, err := os.Stat(filepath.Join(root, filepath.Dir(doc), m[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", doc, m[1])
+			}
+		}
+	}
+	architecture := read(t, "docs/architecture.md")
+	for pkg := range arrows {
+		if name := filepath.Base(pkg); !strings.Contains(architecture, name) {
+			t.Errorf("docs/architecture.md does not mention %s", pkg)
+		}
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
