@@ -32,7 +32,7 @@ var arrows = map[string][]string{
 	"inspect":                         append([]string{"inspect/source"}, readers...),
 	"snapdb/scan":                     {"snapdb", "snapdb/page", "snapdb/keyspace"},
 	"walreader/raftlog":               {"walreader"},
-	"walreader/snapfile":              {"walreader/raftlog"}, // raft's conf state
+	"walreader/snapfile":              {"walreader", "walreader/raftlog"}, // raft's conf state
 	"snapdb":                          {"snapdb/page"},
 	"walreader":                       nil,
 	"snapdb/page":                     nil,
