@@ -9,6 +9,7 @@ import (
 	"etcd-forensics/inspect/source"
 	"etcd-forensics/snapdb"
 	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/snapdb/page"
 	"etcd-forensics/snapdb/scan"
 )
 
@@ -19,7 +20,7 @@ type database struct {
 	tree   *snapdb.Tree
 	bucket map[string]int // top-level buckets by name
 
-	meta     compaction
+	meta     metaRecords
 	rows     map[string][]scan.Row // of the small buckets
 	contents *scan.Contents
 	keys     *scan.KeysResult
@@ -27,12 +28,14 @@ type database struct {
 	faults   []snapdb.Fault
 }
 
-// compaction is what bucket meta says of compactions; -1 where it says nothing.
-type compaction struct {
-	scheduled, finished int64
+// metaRecords is what must be known of bucket meta before the pass.
+type metaRecords struct {
+	scheduled, finished int64  // compactions; -1 where there was none
+	index               uint64 // consistent index, 0 when there is none
 }
 
-func (c compaction) revision() int64 { return max(c.scheduled, c.finished) }
+// revision gives the compact revision as etcd has it at start.
+func (c metaRecords) revision() int64 { return max(c.scheduled, c.finished) }
 
 // smallBuckets are read whole into memory.
 var smallBuckets = []string{
@@ -47,7 +50,7 @@ func openDatabase(ctx context.Context, f *source.File, perKind int) (*database, 
 	if err != nil {
 		return nil, err
 	}
-	d := &database{file: f, db: db, bucket: map[string]int{}, rows: map[string][]scan.Row{}, meta: compaction{-1, -1}}
+	d := &database{file: f, db: db, bucket: map[string]int{}, rows: map[string][]scan.Row{}, meta: metaRecords{-1, -1, 0}}
 	if db.Active < 0 {
 		return d, nil
 	}
@@ -61,26 +64,31 @@ func openDatabase(ctx context.Context, f *source.File, perKind int) (*database, 
 		return d, err
 	}
 	if b, ok := d.bucket[keyspace.BucketMeta]; ok {
-		d.meta = readCompaction(scan.ReadRows(d.tree, b))
+		d.meta = readMeta(scan.ReadRows(d.tree, b))
 	}
 	return d, nil
 }
 
-func readCompaction(rows []scan.Row) compaction {
-	c := compaction{-1, -1}
+func readMeta(rows []scan.Row) metaRecords {
+	m := metaRecords{-1, -1, 0}
 	for _, r := range rows {
 		rev, ok := keyspace.DecodeRevision(r.Value)
-		if !ok {
-			continue
-		}
-		switch string(r.Key) {
-		case keyspace.MetaScheduledCompactRev:
-			c.scheduled = rev.Main
-		case keyspace.MetaFinishedCompactRev:
-			c.finished = rev.Main
+		switch key := string(r.Key); {
+		case key == keyspace.MetaScheduledCompactRev && ok:
+			m.scheduled = rev.Main
+		case key == keyspace.MetaFinishedCompactRev && ok:
+			m.finished = rev.Main
+		case key == keyspace.MetaConsistentIndex:
+			m.index, _ = keyspace.DecodeUint64(r.Value)
 		}
 	}
-	return c
+	return m
+}
+
+// ownNumber says whether a page carries its own number.
+func (d *database) ownNumber(id page.ID) bool {
+	b, err := d.db.ReadPage(id, nil)
+	return err == nil && len(b) >= page.HeaderSize && page.DecodeHeader((*[page.HeaderSize]byte)(b)).ID == id
 }
 
 // read makes the pass as of a revision, 0 for the newest.
@@ -146,6 +154,7 @@ func (x *examination) examineBackend(ctx context.Context, f *source.File) error 
 		x.note("%s: %v", f.Path, err)
 		return ctx.Err()
 	}
+	x.db = d
 	x.describeFile(be, d)
 	x.checkMetas(d)
 	if d.tree == nil {
@@ -233,7 +242,7 @@ func (x *examination) describeContent(be *Backend, d *database) {
 		}
 	}
 	x.describeMeta(be, d)
-	x.describeMembership(be, d)
+	x.describeMembership(d)
 	x.describeLeases(be, d)
 	x.describeAuth(be, d)
 }
@@ -338,13 +347,7 @@ func ids(from []uint64) []ID {
 	return to
 }
 
-// Places that state membership, as Membership.StatedBy names them.
-const (
-	StatedByMembers   = "members"   // bucket members of the backend
-	StatedByConfState = "confState" // key confState in bucket meta
-)
-
-func (x *examination) describeMembership(be *Backend, d *database) {
+func (x *examination) describeMembership(d *database) {
 	for _, r := range d.rows[keyspace.BucketMembers] {
 		m, err := keyspace.DecodeMember(r.Key, r.Value)
 		if err != nil {
@@ -355,7 +358,7 @@ func (x *examination) describeMembership(be *Backend, d *database) {
 		}
 		x.member.Membership.Members = append(x.member.Membership.Members, MembershipMember{
 			MemberID: ID(m.ID), Name: m.Name, PeerURLs: orEmpty(m.PeerURLs), ClientURLs: orEmpty(m.ClientURLs),
-			IsLearner: m.IsLearner, StatedBy: x.statedBy(be, ID(m.ID)),
+			IsLearner: m.IsLearner, StatedBy: []string{StatedByMembers},
 		})
 	}
 	for _, r := range d.rows[keyspace.BucketMembersRemoved] {
@@ -366,20 +369,6 @@ func (x *examination) describeMembership(be *Backend, d *database) {
 		}
 		x.member.Membership.Removed = append(x.member.Membership.Removed, ID(id))
 	}
-}
-
-func (x *examination) statedBy(be *Backend, id ID) []string {
-	places := []string{StatedByMembers}
-	if be.ConfState != nil {
-		for _, list := range [][]ID{be.ConfState.Voters, be.ConfState.Learners} {
-			for _, v := range list {
-				if v == id {
-					return append(places, StatedByConfState)
-				}
-			}
-		}
-	}
-	return places
 }
 
 func orEmpty(s []string) []string {

@@ -54,6 +54,31 @@ const (
 	CodeMVCCModRevision          Code = "mvcc-mod-revision"
 	CodeMVCCCompactionUnfinished Code = "mvcc-compaction-unfinished"
 
+	CodeWALMissing          Code = "wal-missing"
+	CodeWALUnreadable       Code = "wal-unreadable"
+	CodeWALChecksum         Code = "wal-checksum"
+	CodeWALLength           Code = "wal-length"
+	CodeWALRecordInvalid    Code = "wal-record-invalid"
+	CodeWALZeroedTail       Code = "wal-zeroed-tail"
+	CodeWALTornTail         Code = "wal-torn-tail"
+	CodeWALSegmentMissing   Code = "wal-segment-missing"
+	CodeWALSegmentEmpty     Code = "wal-segment-empty"
+	CodeWALIndexGap         Code = "wal-index-gap"
+	CodeWALMetadataMismatch Code = "wal-metadata-mismatch"
+	CodeWALBehindBackend    Code = "wal-behind-backend"
+	CodeWALAheadOfBackend   Code = "wal-ahead-of-backend"
+	CodeWALCommitBeyondEnd  Code = "wal-commit-beyond-end"
+	CodeWALUncommittedTail  Code = "wal-uncommitted-tail"
+
+	CodeSnapAheadOfBackend Code = "snap-ahead-of-backend"
+	CodeSnapChecksum       Code = "snap-checksum"
+	CodeSnapMissing        Code = "snap-missing"
+	CodeSnapLeftover       Code = "snap-leftover"
+
+	CodeMemberIDMismatch   Code = "member-id-mismatch"
+	CodeClusterIDMismatch  Code = "cluster-id-mismatch"
+	CodeCopiedWhileRunning Code = "copied-while-running"
+
 	CodeAlarmCorrupt Code = "alarm-corrupt"
 	CodeAlarmNoSpace Code = "alarm-nospace"
 
@@ -189,6 +214,97 @@ var catalogue = map[Code]entry{
 		"a compaction was begun and did not finish; etcd goes on with it at its next start",
 		"scheduledCompactRev above finishedCompactRev in bucket meta",
 		"nothing is lost: revisions below it were given up on purpose; older revisions may still be readable here"},
+
+	CodeWALMissing: {SeverityError, false,
+		"a member directory without its write-ahead log; etcd would begin a new log and then skip every entry up to the consistent index",
+		"no *.wal in member/wal (or in --wal-dir)",
+		"find the WAL (a separate --wal-dir?); without it restore from the database with --skip-hash-check, and never start a server on the directory as it is"},
+	CodeWALUnreadable: {SeverityError, false,
+		"the disk did not give back a part of the WAL",
+		"the error of the read",
+		"copy the directory with a tool that retries (ddrescue), then inspect the copy"},
+	CodeWALChecksum: {SeverityError, false,
+		"a record's checksum does not match its bytes; etcd ends at start with \"walpb: crc mismatch\" when it has to read it",
+		"the rolling CRC-32C of the segment",
+		"do not start a server on it; take another member, or restore from the database if it has applied the index named"},
+	CodeWALLength: {SeverityError, false,
+		"a record's length does not fit the segment; etcd takes that for a torn write, cuts the log here and goes on (\"repaired WAL\")",
+		"the length word at the offset named",
+		"do not start a server on the only copy: it would drop every entry behind this place without a word"},
+	CodeWALRecordInvalid: {SeverityError, false,
+		"a record that etcd never writes: unknown type, wrong padding, or a message that does not decode",
+		"the record named",
+		"do not start a server on it; take another member, or restore from the database if it has applied the entries up to here"},
+	CodeWALZeroedTail: {SeverityError, false,
+		"the log ends in zeros, as a log normally does, but entries that were there are gone",
+		"commit index, consistent index or the next segment's name lie beyond the last entry",
+		"take another member; or restore from the database, which has applied what its consistent index says"},
+	CodeWALTornTail: {SeverityNote, false,
+		"the last write was cut short; etcd drops it at start",
+		"a sector of zeros inside the last record, and nothing behind it",
+		"nothing to do: a record that was not synced was not acknowledged"},
+	CodeWALSegmentMissing: {SeverityError, false,
+		"a segment that etcd needs is not there",
+		"the numbers and indexes in the segments' names",
+		"find the file; without it take another member, or restore from the database"},
+	CodeWALSegmentEmpty: {SeverityError, false,
+		"a segment without a single record",
+		"its bytes",
+		"find the file as it was; without it take another member, or restore from the database"},
+	CodeWALIndexGap: {SeverityError, false,
+		"entries are missing between two that follow each other, and no snapshot stands for them",
+		"the indexes of the entries",
+		"take another member, or restore from the database"},
+	CodeWALMetadataMismatch: {SeverityError, false,
+		"segments of different members or clusters lie in one directory; etcd ends with \"wal: conflicting metadata found\"",
+		"the metadata record at the head of each segment",
+		"sort the segments by member; each segment's head says whose it is"},
+	CodeWALBehindBackend: {SeverityError, false,
+		"the database has applied entries that the log does not hold: a server on it never becomes ready, or answers with what it should not have",
+		"consistent index or term of the database against the end of the log",
+		"do not start a server on the directory; restore from its database with --skip-hash-check, or take another member"},
+	CodeWALAheadOfBackend: {SeverityNote, false,
+		"the log holds committed entries that the database does not: normal after a stop or a crash, and lost by whoever copies the database alone",
+		"proven commit index against the consistent index",
+		"nothing to do when the whole directory is used; a restore from snap/db alone loses these entries"},
+	CodeWALCommitBeyondEnd: {SeverityError, false,
+		"the log knows of a commit index beyond its own last entry: entries are missing at its end; raft panics with \"tocommit is out of range\"",
+		"the hard state named against the last entry",
+		"take another member, or restore from the database"},
+	CodeWALUncommittedTail: {SeverityNote, false,
+		"the last entries may never have been committed; whether a client was told so cannot be seen here",
+		"no commit index, consistent index, snapshot or majority of logs reaches them",
+		"inspect the other members in the same call: their logs may prove these entries"},
+
+	CodeSnapAheadOfBackend: {SeverityError, false,
+		"the log goes on from a snapshot that the database has not reached; etcd ends with \"failed to find database snapshot file\"",
+		"index of the snapshot record against the consistent index",
+		"an older database was put back, or a copy is torn: find the database of that moment or <index>.snap.db; otherwise restore from the database alone"},
+	CodeSnapChecksum: {SeverityWarning, false,
+		"a .snap file that etcd would not read and rename to .broken",
+		"its CRC, its fields, or its name",
+		"nothing is lost as long as the database is sound: etcd falls back to an older snapshot and the WAL"},
+	CodeSnapMissing: {SeverityWarning, false,
+		"the WAL records a snapshot whose .snap file is not there",
+		"the WAL's snapshot records against the files in snap; from 3.8 on there are none",
+		"nothing is lost as long as the database is sound; 3.4 to 3.6 fall back to an older snapshot and need the WAL from there on"},
+	CodeSnapLeftover: {SeverityNote, false,
+		"a file in the member's directories that etcd does not read",
+		"its name",
+		"keep it with the evidence: a .broken segment holds what a repair cut off, a .snap.db what a leader sent"},
+
+	CodeMemberIDMismatch: {SeverityError, false,
+		"WAL and database belong to different members",
+		"the member id in the WAL's metadata against the membership in the database",
+		"find the parts that belong together; do not start a server on this mixture"},
+	CodeClusterIDMismatch: {SeverityError, false,
+		"the directories handed in belong to different clusters",
+		"the cluster id in each WAL's metadata",
+		"sort them by cluster; a member restored or forced anew has left its old cluster"},
+	CodeCopiedWhileRunning: {SeverityWarning, false,
+		"the files were copied while a server wrote to them, so they are of no one moment",
+		"pages that are whole but of a later transaction",
+		"copy again with the server stopped, or take a snapshot with `etcdctl snapshot save`"},
 
 	CodeAlarmCorrupt: {SeverityError, false,
 		"etcd itself has raised the CORRUPT alarm: members disagreed about the data",

@@ -10,12 +10,18 @@ import (
 	"etcd-forensics/fixtures"
 	"etcd-forensics/snapdb"
 	"etcd-forensics/snapdb/scan"
+	"etcd-forensics/walreader"
 )
 
 func TestEveryFaultHasACode(t *testing.T) {
 	for _, k := range snapdb.FaultKinds() {
 		if _, ok := catalogue[backendCodes[k]]; !ok {
 			t.Errorf("fault %q has no code in the catalogue", k)
+		}
+	}
+	for _, k := range walreader.FaultKinds() {
+		if _, ok := catalogue[walCodes[k]]; !ok {
+			t.Errorf("WAL fault %q has no code in the catalogue", k)
 		}
 	}
 	for _, k := range scan.RecordFaultKinds() {

@@ -93,6 +93,11 @@ func (f Finding) atRevision(rev int64) Finding {
 	return f
 }
 
+func (f Finding) atIndex(index uint64) Finding {
+	f.Location.Index = &index
+	return f
+}
+
 // sortFindings orders findings by severity, then source, file, offset and code.
 func sortFindings(findings []Finding, order map[string]int) {
 	slices.SortStableFunc(findings, func(a, b Finding) int {

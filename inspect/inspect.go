@@ -10,6 +10,7 @@ import (
 	"fmt"
 
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/walreader/raftlog"
 )
 
 // Options control an examination.
@@ -25,6 +26,7 @@ func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case
 	c := &Case{SchemaVersion: SchemaVersion, Sources: []Source{}, Members: []Member{}, Findings: []Finding{}, NotExamined: []string{}}
 	order := map[string]int{}
 	var failed error
+	var all []*examination
 	for i, s := range sources {
 		order[s.Path] = i
 		x := newExamination(s, opts)
@@ -32,6 +34,13 @@ func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case
 			failed = err
 			c.Interrupted = true
 		}
+		all = append(all, x)
+	}
+	settleCommits(all)
+	checkClusters(all)
+	for _, x := range all {
+		x.checkFit()
+		x.member.Verdict = judge(x.findings, len(x.member.NotExamined) == 0)
 		c.Sources = append(c.Sources, x.source())
 		c.Members = append(c.Members, x.member)
 		c.Findings = append(c.Findings, x.findings...)
@@ -63,6 +72,10 @@ type examination struct {
 	opts     Options
 	member   Member
 	findings []Finding
+
+	log   *raftlog.Log // nil when there is no WAL to read
+	snaps []snapshot   // by term and index
+	db    *database    // the one that etcd would open; nil when none was read
 }
 
 func newExamination(s *source.Source, opts Options) *examination {
@@ -78,11 +91,11 @@ func (x *examination) note(format string, args ...any) {
 	x.member.NotExamined = append(x.member.NotExamined, fmt.Sprintf(format, args...))
 }
 
-// run examines the source. Only the end of ctx is an error.
+// run reads the source's files. Only the end of ctx is an error.
 func (x *examination) run(ctx context.Context) error {
 	err := x.examineFiles(ctx)
 	if err != nil {
-		x.note("the rest: %v", interruption(err))
+		x.note("the rest of %s: %v", x.src.Path, interruption(err))
 	}
 	for _, f := range x.src.Files() {
 		if how := f.Changed(); how != "" {
@@ -90,7 +103,6 @@ func (x *examination) run(ctx context.Context) error {
 			x.note("%s at one moment: it changed while it was read", f.Path)
 		}
 	}
-	x.member.Verdict = judge(x.findings, len(x.member.NotExamined) == 0)
 	return err
 }
 
@@ -102,11 +114,24 @@ func interruption(err error) string {
 }
 
 func (x *examination) examineFiles(ctx context.Context) error {
-	if x.src.DB == nil {
+	if err := x.examineLog(ctx); err != nil {
+		return err
+	}
+	if err := x.examineSnaps(ctx); err != nil {
+		return err
+	}
+	if x.src.Kind == source.KindWALDir {
+		return nil
+	}
+	if x.src.DB == nil && len(x.src.Received) == 0 {
 		x.find(newFinding(CodeBackendMissing, x.src.Path, "no snap/db in the member directory"))
 		return nil
 	}
-	return x.examineBackend(ctx, x.src.DB)
+	f, err := x.chooseBackend(ctx)
+	if err != nil {
+		return err
+	}
+	return x.examineBackend(ctx, f)
 }
 
 // source describes what was handed in.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 )
 
@@ -54,6 +55,9 @@ func (f *File) ReadAt(b []byte, offset int64) (int, error) {
 	}
 	return n, err
 }
+
+// Name gives the last part of the path.
+func (f *File) Name() string { return filepath.Base(f.Path) }
 
 // Size gives the file's bytes when it was opened.
 func (f *File) Size() int64 { return f.before.Size() }

@@ -36,6 +36,22 @@ type Source struct {
 	// ByPlace is set when DB is a database because of where it lies, whatever is
 	// in it.
 	ByPlace bool
+
+	// What lies beside it in a member directory. Of Strays only the names are
+	// known: etcd does not read them.
+	Received []*File // <index>.snap.db: databases that a leader sent
+	Snaps    []*File // *.snap
+	WAL      []*File // *.wal
+	WALDir   string  // where the WAL is or should be, "" for a lone file
+	SnapDir  string
+	Strays   []Stray
+}
+
+// A Stray is a file in a member's directories that was not opened.
+type Stray struct {
+	Path string
+	Name string // its last part
+	WAL  bool   // it lies in the WAL directory, otherwise beside the database
 }
 
 // Options control how paths are opened.
@@ -54,6 +70,12 @@ func Open(paths []string, opts Options) (sources []*Source, problems []error) {
 		found, errs := open(p, opts)
 		sources = append(sources, found...)
 		problems = append(problems, errs...)
+	}
+	if opts.WALDir != "" && len(sources) > 0 && (len(sources) > 1 || sources[0].SnapDir == "") {
+		for _, s := range sources {
+			s.Close()
+		}
+		return nil, append(problems, errors.New("--wal-dir goes with one data directory"))
 	}
 	return sources, problems
 }
@@ -135,7 +157,8 @@ func openDir(path string, opts Options) (*Source, error) {
 	case isMember(path):
 		return openMember(path, path, KindMemberDir, opts)
 	case hasFile(path, ".wal"):
-		return &Source{Path: path, Kind: KindWALDir}, nil
+		s := &Source{Path: path, Kind: KindWALDir, WALDir: path}
+		return s, s.openWAL(opts)
 	}
 	// A directory that cannot be looked into is not the same as one without
 	// anything in it.
@@ -146,15 +169,81 @@ func openDir(path string, opts Options) (*Source, error) {
 }
 
 func openMember(path, member string, kind Kind, opts Options) (*Source, error) {
-	s := &Source{Path: path, Kind: kind, ByPlace: true}
-	f, err := openFile(filepath.Join(member, "snap", "db"), opts.Progress)
-	switch {
-	case err == nil:
-		s.DB = f
-	case !errors.Is(err, fs.ErrNotExist):
+	s := &Source{Path: path, Kind: kind, ByPlace: true, SnapDir: filepath.Join(member, "snap"), WALDir: filepath.Join(member, "wal")}
+	if opts.WALDir != "" {
+		s.WALDir = opts.WALDir
+	}
+	err := s.openSnap(opts)
+	if err == nil {
+		err = s.openWAL(opts)
+	}
+	if err != nil {
+		s.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// openSnap opens the database and what lies beside it.
+func (s *Source) openSnap(opts Options) error {
+	return eachFile(s.SnapDir, func(path, name string) error {
+		var to *[]*File
+		switch {
+		case name == "db":
+			f, err := openFile(path, opts.Progress)
+			s.DB = f
+			return err
+		case strings.HasSuffix(name, ".snap.db"):
+			to = &s.Received
+		case strings.HasSuffix(name, ".snap"):
+			to = &s.Snaps
+		default:
+			s.Strays = append(s.Strays, Stray{Path: path, Name: name})
+			return nil
+		}
+		f, err := openFile(path, opts.Progress)
+		if err == nil {
+			*to = append(*to, f)
+		}
+		return err
+	})
+}
+
+// openWAL opens the segments.
+func (s *Source) openWAL(opts Options) error {
+	return eachFile(s.WALDir, func(path, name string) error {
+		if !strings.HasSuffix(name, ".wal") {
+			s.Strays = append(s.Strays, Stray{Path: path, Name: name, WAL: true})
+			return nil
+		}
+		f, err := openFile(path, opts.Progress)
+		if err == nil {
+			s.WAL = append(s.WAL, f)
+		}
+		return err
+	})
+}
+
+// eachFile visits the entries of a directory that are no directories, in the
+// order of their names. A directory that is not there has none.
+func eachFile(dir string, visit func(path, name string) error) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return plain(dir, err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if info, err := os.Stat(path); err != nil || info.IsDir() {
+			continue // a folder, or a link that leads nowhere
+		}
+		if err := visit(path, e.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // isMember says whether a directory is a member's: it has a database where etcd
@@ -175,10 +264,11 @@ func hasFile(dir, suffix string) bool {
 
 // Files lists the files that were opened.
 func (s *Source) Files() []*File {
-	if s.DB == nil {
-		return nil
+	var files []*File
+	if s.DB != nil {
+		files = append(files, s.DB)
 	}
-	return []*File{s.DB}
+	return slices.Concat(files, s.Received, s.Snaps, s.WAL)
 }
 
 // Size gives the bytes of the files that were opened.

@@ -214,6 +214,20 @@ func decodeVersion(b []byte) (string, error) {
 	return string(b), nil
 }
 
+// Minor gives the first two numbers of a version that was decoded.
+func Minor(version string) (major, minor uint64, ok bool) {
+	parts := strings.SplitN(version, ".", 3)
+	if len(parts) < 3 {
+		return 0, 0, false
+	}
+	major, err := strconv.ParseUint(parts[0], 10, 32)
+	if err != nil {
+		return 0, 0, false
+	}
+	minor, err = strconv.ParseUint(parts[1], 10, 32)
+	return major, minor, err == nil
+}
+
 func clip(b []byte) []byte { return b[:min(len(b), 80)] }
 
 // DecodeAuthEnabled reads auth's authEnabled: one byte, 1 when authentication is on.

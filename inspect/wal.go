@@ -1,0 +1,112 @@
+package inspect
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"etcd-forensics/inspect/source"
+	"etcd-forensics/snapdb/scan"
+	"etcd-forensics/walreader"
+	"etcd-forensics/walreader/raftlog"
+)
+
+// examineLog reads the WAL: the segments once for their records, and once,
+// beside that, for their digests.
+func (x *examination) examineLog(ctx context.Context) error {
+	files := x.src.WAL
+	if len(files) == 0 {
+		if x.src.WALDir != "" && x.src.DB != nil {
+			x.find(newFinding(CodeWALMissing, x.src.Path, "no WAL segment beside the database").inFile(x.src.WALDir))
+		}
+		return nil
+	}
+	var wait sync.WaitGroup
+	var digestErr error
+	if x.opts.Digest {
+		wait.Go(func() { digestErr = digestAll(ctx, files) })
+	}
+	segments := make([]walreader.File, len(files))
+	for i, f := range files {
+		segments[i] = walreader.File{Name: f.Name(), R: f, Size: f.Size()}
+	}
+	chain := walreader.NewChain(segments)
+	log, err := raftlog.Summarize(ctx, chain, raftlog.Options{Reader: walreader.Options{MaxFaults: x.opts.Limits.PerCode + 1}})
+	wait.Wait()
+	x.log = log
+	x.describeLog()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := errors.Join(err, digestErr); err != nil {
+		x.find(newFinding(CodeWALUnreadable, x.src.Path, err.Error()).inFile(x.src.WALDir))
+		x.note("the rest of %s: %v", x.src.WALDir, err)
+	}
+	return nil
+}
+
+// digestAll computes the digests of files.
+func digestAll(ctx context.Context, files []*source.File) error {
+	for _, f := range files {
+		sum, err := scan.Digest(ctx, f, f.Size())
+		if err != nil {
+			return err
+		}
+		f.SetDigest(sum)
+	}
+	return nil
+}
+
+// describeLog fills in what the WAL says by itself.
+func (x *examination) describeLog() {
+	l := x.log
+	w := &WAL{Dir: x.src.WALDir, Segments: []Segment{}}
+	x.member.WAL = w
+	for _, s := range l.Segments {
+		w.Segments = append(w.Segments, Segment{
+			File: s.Segment.File, FirstIndex: indexOrNil(s.FirstIndex, s.Entries), LastIndex: indexOrNil(s.LastIndex, s.Entries), Tail: s.Tail.String(),
+		})
+	}
+	w.FirstIndex, w.LastIndex = indexOrNil(l.Entries.First, l.Entries.Count), indexOrNil(l.Entries.Last, l.Entries.Count)
+	if l.Entries.Count > 0 {
+		w.LastTerm = &l.Entries.LastTerm
+	}
+	if h := l.HardState; h != nil {
+		w.Term = &h.Term
+		if h.Vote != 0 {
+			vote := ID(h.Vote)
+			w.Vote = &vote
+		}
+		w.Commit = &l.Highest.Index
+	}
+	if n := len(l.Segments); n > 0 {
+		w.Tail = l.Segments[n-1].Tail.String()
+	}
+	if l.Stop != nil {
+		w.Fault = &WALFault{File: l.Stop.Fault.At.Segment, Offset: l.Stop.Fault.At.Offset, Index: &l.Stop.Next}
+	}
+	if m := l.Metadata; m != nil {
+		node, cluster := ID(m.NodeID), ID(m.ClusterID)
+		x.member.MemberID, x.member.ClusterID = &node, &cluster
+	}
+}
+
+func indexOrNil(i uint64, count int64) *uint64 {
+	if count == 0 {
+		return nil
+	}
+	return &i
+}
+
+// newestSnapshot gives the newest snapshot record that etcd would start from: one
+// that it reads, at or below the commit index (etcd v3.7.3,
+// server/storage/wal/wal.go, ValidSnapshotEntries). Index 0 stands for none.
+func newestSnapshot(l *raftlog.Log) raftlog.Snapshot {
+	var newest raftlog.Snapshot
+	for _, s := range l.Snapshots {
+		if s.Accepted && s.Index >= newest.Index && l.HardState != nil && s.Index <= l.HardState.Commit {
+			newest = s
+		}
+	}
+	return newest
+}
