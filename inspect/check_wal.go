@@ -199,12 +199,12 @@ func (x *examination) checkEnd(lost bool) {
 			inFile(x.endOfLog()))
 	}
 	if n := x.member.WAL.Unapplied; n.Count > 0 && x.member.Backend != nil {
-		x.find(newFinding(CodeWALAheadOfBackend, x.src.Path, fmt.Sprintf("%d entries, %d to %d, are proven committed and not in the database", n.Count, *n.FirstIndex, *n.LastIndex)).
+		x.find(newFinding(CodeWALAheadOfBackend, x.src.Path, fmt.Sprintf("entries %d to %d (%d) are proven committed and not in the database", *n.FirstIndex, *n.LastIndex, n.Count)).
 			inFile(x.src.WALDir).atIndex(*n.FirstIndex))
 	}
 	if n := x.member.WAL.Uncommitted.Count; n > 0 {
-		x.find(newFinding(CodeWALUncommittedTail, x.src.Path, fmt.Sprintf("the last %d entries, up to index %d, are not proven committed (proven: %d, by the %s)",
-			n, l.Entries.Last, deref(x.member.WAL.ProvenCommit, 0), x.member.WAL.ProvenBy)).inFile(x.endOfLog()).atIndex(l.Entries.Last))
+		x.find(newFinding(CodeWALUncommittedTail, x.src.Path, fmt.Sprintf("entries %d to %d (%d) are not proven committed; proven up to %d: %s",
+			l.Entries.Last-n+1, l.Entries.Last, n, deref(x.member.WAL.ProvenCommit, 0), x.member.WAL.ProvenBy)).inFile(x.endOfLog()).atIndex(l.Entries.Last))
 	}
 }
 

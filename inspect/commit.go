@@ -143,9 +143,9 @@ func (x *examination) settle(proven claim) {
 	}
 	if b := x.member.Backend; b != nil && b.ConsistentIndex != nil {
 		first = max(first, *b.ConsistentIndex+1)
-	}
-	if to := min(last, proven.index); to >= first {
-		w.Unapplied = IndexSpan{Count: to - first + 1, FirstIndex: &first, LastIndex: &to}
+		if to := min(last, proven.index); to >= first {
+			w.Unapplied = IndexSpan{Count: to - first + 1, FirstIndex: &first, LastIndex: &to}
+		}
 	}
 	if last > proven.index {
 		w.Uncommitted.Count = last - max(proven.index, x.log.Entries.First-1)
