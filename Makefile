@@ -18,10 +18,10 @@ help: ## list the targets
 build: ## the static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BINARY) ./cmd/etcd-forensics
 
-demo: build ## unpack a real database with damage and inspect it
+demo: build ## unpack a real cluster of three that crashed, and inspect it
 	@rm -rf $(BUILD)/demo
-	@$(GO) run ./fixtures/unpack child-shared $(BUILD)/demo
-	./$(BINARY) inspect $(BUILD)/demo/m1; test $$? -eq 1
+	@$(GO) run ./fixtures/unpack cluster3-3.7-crash $(BUILD)/demo
+	./$(BINARY) inspect $(BUILD)/demo
 
 test: ## all tests
 	$(GO) test ./...

@@ -134,6 +134,9 @@ func compareWithTruth(t *testing.T, name string, m inspect.Member, truth fixture
 	if b.Pages.Total != b.Pages.Meta+b.Pages.Branch+b.Pages.Leaf+b.Pages.Overflow+b.Pages.Freelist+b.Pages.Free+b.Pages.Unreachable+b.Pages.Damaged+b.Pages.BeyondEnd {
 		t.Errorf("%s: the page classes do not add up: %+v", m.Source, b.Pages)
 	}
+	if name != "bumped-3.6" { // no server has run on it
+		compareLog(t, m, truth)
+	}
 	if name == "copied-while-running-3.6" || strings.HasSuffix(name, "-crash") || name == "received-snapshot-3.6" || name == "compaction-unfinished-3.6" {
 		return // killed: the files are not of the moment of which the truth speaks
 	}
@@ -182,6 +185,46 @@ func compareWithTruth(t *testing.T, name string, m inspect.Member, truth fixture
 			t.Errorf("%s: term %d, the server said %d", m.Source, *b.Term, e.RaftTerm)
 		}
 	}
+}
+
+// compareLog holds ids and the extent of the log against the member's own
+// answers: it cannot end before what its server had applied.
+func compareLog(t *testing.T, m inspect.Member, truth fixtures.Truth) {
+	t.Helper()
+	if m.WAL == nil {
+		return
+	}
+	if m.ClusterID == nil || m.ClusterID.String() != truth.ClusterID {
+		t.Errorf("%s: cluster %v, the server said %s", m.Source, m.ClusterID, truth.ClusterID)
+	}
+	for _, e := range truth.Endpoints {
+		if e.Member != filepath.Base(m.Source) {
+			continue
+		}
+		if m.MemberID == nil || m.MemberID.String() != e.MemberID {
+			t.Errorf("%s: member %v, the server said %s", m.Source, m.MemberID, e.MemberID)
+		}
+		if m.Name == nil || *m.Name != e.Member {
+			t.Errorf("%s: name %v, the server said %s", m.Source, m.Name, e.Member)
+		}
+		if w := m.WAL; w.LastIndex == nil || *w.LastIndex < e.RaftAppliedIndex || *w.Term < e.RaftTerm || *w.Commit < e.RaftAppliedIndex-1 {
+			t.Errorf("%s: last index %v, term %v, commit %v; the server had applied %d in term %d", m.Source, deref(w.LastIndex), deref(w.Term), deref(w.Commit), e.RaftAppliedIndex, e.RaftTerm)
+		}
+	}
+	for _, r := range truth.Recovered {
+		// Started on copies, the cluster kept what was committed and added an entry
+		// or two of its own.
+		if proven := deref(m.WAL.ProvenCommit); proven == 0 || proven >= r.RaftAppliedIndex {
+			t.Errorf("%s: proven up to %d, a cluster started on copies went on from below %d", m.Source, proven, r.RaftAppliedIndex)
+		}
+	}
+}
+
+func deref(p *uint64) uint64 {
+	if p == nil {
+		return 0
+	}
+	return *p
 }
 
 func compareMembers(t *testing.T, m inspect.Member, truth fixtures.Truth) {
