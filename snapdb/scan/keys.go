@@ -199,17 +199,13 @@ func (s *keySink) Leaf(l *Leaf) {
 		s.revisions++
 		size := uint32(len(e.Key) + len(e.Value))
 		s.bytes += int64(size)
-		v := version{sub: uint32(min(rev.Sub, math.MaxUint32)), main: rev.Main, size: size << 1}
-		if rev.Tombstone {
-			s.tombstones++
-			v.size |= 1
-		}
+		v := version{main: rev.Main, ref: size}
 		end := e.Offset + int(size)
-		if rev.Main <= k.CompactRevision && s.block != nil && s.used < sumBlock {
+		if rev.Main <= k.CompactRevision {
 			s.block[s.used] = recordSum{crc32.Checksum(l.Bytes[e.Offset:end], castagnoli), size}
+			v.ref = uint32(s.number*sumBlock + s.used)
 			s.used++
 			sums.kept++
-			v.mark = uint32(s.number*sumBlock+s.used-1) + 1
 			headEnd = end
 			if rev.Tombstone && rev.Main == k.CompactRevision {
 				sums.deleted = true
@@ -217,6 +213,10 @@ func (s *keySink) Leaf(l *Leaf) {
 			}
 		}
 		tailEnd = end
+		if rev.Tombstone {
+			s.tombstones++
+			v.ref |= tombstone
+		}
 		v.hash, v.hash2 = k.table.hashes(kv.Key)
 		s.batch.add(v)
 	}
@@ -316,25 +316,31 @@ func (k *Keys) live(r *KeysResult, sums *sumBlocks) []uint64 {
 		marks = make([]uint64, len(sums.blocks)*sumBlock/64)
 	}
 	kept := false
+	size := func(v *version) int64 {
+		if v.main > k.CompactRevision {
+			return int64(v.ref)
+		}
+		return int64(sums.blocks[v.ref/sumBlock][v.ref%sumBlock].size &^ deletedAtCompaction)
+	}
 	k.table.each(func(v *version) {
 		r.Distinct++
-		if v.size&1 != 0 {
+		if v.ref&tombstone != 0 {
 			return
 		}
 		kept = true
 		r.Live++
-		r.LiveBytes += int64(v.size >> 1)
-		if v.mark > 0 {
-			marks[(v.mark-1)/64] |= 1 << ((v.mark - 1) % 64)
+		r.LiveBytes += size(v)
+		if v.main <= k.CompactRevision {
+			marks[v.ref/64] |= 1 << (v.ref % 64)
 		}
 	})
 	// The bump record has no key; etcd files it under the empty one.
 	if bump := k.table.get(nil); bump != nil {
 		r.Bumped = true
 		r.Distinct--
-		if bump.size&1 == 0 {
+		if bump.ref&tombstone == 0 {
 			r.Live--
-			r.LiveBytes -= int64(bump.size >> 1)
+			r.LiveBytes -= size(bump)
 		}
 	}
 	if !kept {

@@ -30,7 +30,7 @@ func TestTableHoldsTheLatestVersionOfEachKey(t *testing.T) {
 	want := map[string]version{}
 	for i := range 200000 {
 		key := fmt.Sprintf("key-%d", rnd.IntN(30000))
-		v := version{main: int64(rnd.IntN(1000)), sub: uint32(i), size: uint32(i)}
+		v := version{main: int64(rnd.IntN(1000)), ref: uint32(i)}
 		v.hash, v.hash2 = tb.hashes([]byte(key))
 		if w, ok := want[key]; !ok || v.newer(&w) {
 			want[key] = v
@@ -57,7 +57,7 @@ func TestTableHoldsTheLatestVersionOfEachKey(t *testing.T) {
 	for i := range tb.shard {
 		slots += len(tb.shard[i].slots)
 	}
-	if perKey := float64(slots) * 32 / float64(n); perKey > 48 {
+	if perKey := float64(slots) * 24 / float64(n); perKey > 48 {
 		t.Errorf("%.1f bytes a key", perKey)
 	}
 }

@@ -10,14 +10,20 @@ import (
 // itself is known only by 96 bits of two seeded hashes: among n keys two fall
 // together with a probability of about n*n/2^97, 1 in 10^15 for ten million.
 // The seeds are drawn anew for each table, so nobody can prepare such keys.
+//
+// A transaction changes a key once (etcd v3.7.3, server/etcdserver/api/v3rpc/key.go,
+// checkIntervals), so the main revision alone says which record is the latest.
 type version struct {
 	hash  uint64
 	hash2 uint32
-	sub   uint32 // clamped; a transaction of 2^32 operations does not exist
+	ref   uint32 // see refer
 	main  int64
-	size  uint32 // bytes of the record's key and value, shifted left by one; bit 0: tombstone
-	mark  uint32 // 1 + the record's number among those kept for HashKV, 0 for none
 }
+
+// tombstone in version.ref marks a deletion. The other bits are the record's
+// number among those kept for HashKV, when it lies at or below the compact
+// revision, and otherwise the bytes of its key and value.
+const tombstone = 1 << 31
 
 const (
 	shards    = 1024
@@ -48,9 +54,10 @@ func (t *table) hashes(key []byte) (uint64, uint32) {
 	return h, h2
 }
 
-// newer says whether v is a later version than o.
+// newer says whether v takes the place of o. Two records of one key in one
+// revision are damage; the choice between them depends on their content alone.
 func (v *version) newer(o *version) bool {
-	return v.main > o.main || v.main == o.main && v.sub > o.sub
+	return v.main > o.main || v.main == o.main && v.ref > o.ref
 }
 
 // put takes a batch of versions that belong to shard s.
@@ -58,7 +65,7 @@ func (s *shard) put(batch []version) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range batch {
-		if (s.used+1)*20 > len(s.slots)*17 {
+		if (s.used+1)*5 > len(s.slots)*4 {
 			s.grow()
 		}
 		v := &batch[i]
@@ -87,10 +94,11 @@ func (s *shard) find(hash uint64, hash2 uint32) *version {
 	}
 }
 
-// grow adds a quarter, so that memory stays near what the keys need.
+// grow adds a half, so that memory stays near what the keys need: 45 bytes for
+// each at most.
 func (s *shard) grow() {
 	old := s.slots
-	s.slots = make([]version, max(8, len(old)+len(old)/4))
+	s.slots = make([]version, max(8, len(old)+len(old)/2))
 	for i := range old {
 		if old[i].hash != 0 || old[i].hash2 != 0 {
 			*s.find(old[i].hash, old[i].hash2) = old[i]
