@@ -26,8 +26,10 @@ func Text(w io.Writer, c *inspect.Case, opts TextOptions) error {
 	t.sources(c)
 	t.members(c)
 	for _, m := range c.Members {
-		t.membership(m, len(c.Members) > 1)
+		t.wal(m, len(c.Members) > 1)
+		t.snapshots(m, len(c.Members) > 1)
 	}
+	t.memberships(c)
 	return t.err
 }
 
@@ -80,18 +82,27 @@ func (t *textWriter) inOneBreath(c *inspect.Case) string {
 	if len(c.Members) == 1 {
 		return oneSource(c.Members[0], c.Sources[0].Kind)
 	}
-	counts := map[inspect.Grade]int{}
+	named := map[inspect.Grade][]string{}
 	for _, m := range c.Members {
-		counts[m.Verdict.Grade]++
+		named[m.Verdict.Grade] = append(named[m.Verdict.Grade], Plain(m.Source))
 	}
 	var parts []string
 	for _, g := range []inspect.Grade{inspect.Sound, inspect.Inconclusive, inspect.Degraded, inspect.Unusable} {
-		if counts[g] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", counts[g], g))
+		switch n := len(named[g]); {
+		case n == len(c.Members):
+			return fmt.Sprintf("all %d sources are %s", n, g)
+		case n > 0 && n <= namedAloud:
+			parts = append(parts, fmt.Sprintf("%s %s", strings.Join(named[g], " and "), g))
+		case n > 0:
+			parts = append(parts, fmt.Sprintf("%d %s", n, g))
 		}
 	}
-	return fmt.Sprintf("%d sources, %s", len(c.Members), strings.Join(parts, ", "))
+	return fmt.Sprintf("%d sources: %s", len(c.Members), strings.Join(parts, ", "))
 }
+
+// namedAloud is the number of sources of one grade that the verdict line names;
+// more of them are counted.
+const namedAloud = 2
 
 var kindWords = map[string]string{
 	"snapshot": "a snapshot", "backend": "a database", "data-dir": "a data directory", "member-dir": "a member directory", "wal-dir": "a WAL directory",
@@ -149,6 +160,10 @@ func (t *textWriter) findings(c *inspect.Case) {
 		t.printf("\nno findings\n")
 		return
 	}
+	files := map[string]int{}
+	for _, s := range c.Sources {
+		files[s.Path] += len(s.Files)
+	}
 	colors := map[inspect.Severity]string{inspect.SeverityError: red, inspect.SeverityWarning: yellow, inspect.SeverityNote: ""}
 	var order []group
 	index := map[group]int{}
@@ -174,7 +189,7 @@ func (t *textWriter) findings(c *inspect.Case) {
 			t.wrap("  ", e.Means)
 		}
 		for _, f := range lists[i] {
-			t.wrapHanging("  - ", "    ", place(f)+Plain(f.Message))
+			t.wrapHanging("  - ", "    ", place(f, files[f.Member] > 1)+Plain(f.Message))
 		}
 		t.wrapHanging("  next: ", "        ", lists[i][0].Hint)
 	}
@@ -186,10 +201,17 @@ type group struct {
 	member   string
 }
 
-// place says where in a file a finding lies.
-func place(f inspect.Finding) string {
-	if f.Location.Offset != nil {
-		return fmt.Sprintf("at byte %d: ", *f.Location.Offset)
+// place says where a finding lies; the file goes without saying when the source
+// has but one.
+func place(f inspect.Finding, nameFile bool) string {
+	file := Plain(strings.TrimPrefix(f.Location.File, strings.TrimRight(f.Member, "/")+"/"))
+	switch l := f.Location; {
+	case nameFile && l.File != "" && l.Offset != nil:
+		return fmt.Sprintf("in %s at byte %d: ", file, *l.Offset)
+	case nameFile && l.File != "":
+		return fmt.Sprintf("in %s: ", file)
+	case l.Offset != nil:
+		return fmt.Sprintf("at byte %d: ", *l.Offset)
 	}
 	return ""
 }
@@ -247,6 +269,16 @@ func ofBackend(name string, of func(b *inspect.Backend) string) fact {
 	}}
 }
 
+// ofWAL makes a fact that a source without a WAL lacks.
+func ofWAL(name string, of func(w *inspect.WAL) string) fact {
+	return fact{name, func(m inspect.Member) string {
+		if m.WAL == nil {
+			return "-"
+		}
+		return of(m.WAL)
+	}}
+}
+
 func number[T int64 | uint64](p *T) string {
 	if p == nil {
 		return "-"
@@ -293,6 +325,14 @@ var facts = []fact{
 	ofBackend("TOMBSTONES", func(b *inspect.Backend) string { return ofKeys(b, func(k *inspect.Keys) int64 { return k.Tombstones }) }),
 	ofBackend("CONSISTENT INDEX", func(b *inspect.Backend) string { return number(b.ConsistentIndex) }),
 	ofBackend("TERM", func(b *inspect.Backend) string { return number(b.Term) }),
+	ofWAL("WAL FROM INDEX", func(w *inspect.WAL) string { return number(w.FirstIndex) }),
+	ofWAL("WAL TO INDEX", func(w *inspect.WAL) string { return number(w.LastIndex) }),
+	ofWAL("WAL LAST TERM", func(w *inspect.WAL) string { return number(w.LastTerm) }),
+	ofWAL("COMMIT", func(w *inspect.WAL) string { return number(w.Commit) }),
+	ofWAL("PROVEN COMMIT", func(w *inspect.WAL) string { return number(w.ProvenCommit) }),
+	ofWAL("UNAPPLIED", func(w *inspect.WAL) string { return fmt.Sprint(w.Unapplied.Count) }),
+	ofWAL("UNCOMMITTED", func(w *inspect.WAL) string { return fmt.Sprint(w.Uncommitted.Count) }),
+	ofWAL("WAL ENDS", func(w *inspect.WAL) string { return Plain(w.Tail) }),
 	ofBackend("LEASES", func(b *inspect.Backend) string { return number(b.Leases) }),
 	ofBackend("ALARMS", alarms),
 	ofBackend("AUTH", auth),
@@ -440,13 +480,83 @@ func label(path string) string {
 	return "..." + string(p[len(p)-most+3:])
 }
 
-// membership writes the members as `etcdctl member list -w table` does.
-func (t *textWriter) membership(m inspect.Member, several bool) {
-	if len(m.Membership.Members) == 0 {
+// wal writes the segments of a write-ahead log.
+func (t *textWriter) wal(m inspect.Member, several bool) {
+	if m.WAL == nil {
 		return
 	}
+	t.title("WAL segments", m, several)
 	var rows [][]string
-	for _, mm := range m.Membership.Members {
+	for _, s := range m.WAL.Segments {
+		rows = append(rows, []string{Plain(s.File), number(s.FirstIndex), number(s.LastIndex), Plain(s.Tail)})
+	}
+	t.table([]string{"FILE", "FIRST INDEX", "LAST INDEX", "ENDS"}, rows)
+	if f := m.WAL.Fault; f != nil {
+		t.wrapHanging("fault: ", "       ", fmt.Sprintf("%s at byte %d, where index %s belongs", Plain(f.File), f.Offset, number(f.Index)))
+	}
+}
+
+// snapshots writes the .snap files, and what etcd left behind.
+func (t *textWriter) snapshots(m inspect.Member, several bool) {
+	if len(m.Snapshots) > 0 {
+		t.title("raft snapshots", m, several)
+		var rows [][]string
+		for _, s := range m.Snapshots {
+			rows = append(rows, []string{Plain(s.File), number(s.Term), number(s.Index), fmt.Sprint(s.Valid)})
+		}
+		t.table([]string{"FILE", "TERM", "INDEX", "VALID"}, rows)
+	}
+	if len(m.Leftovers) > 0 {
+		t.title("left behind", m, several)
+		for _, l := range m.Leftovers {
+			t.printf("  %s (%s)\n", Plain(l.File), Plain(l.Kind))
+		}
+	}
+}
+
+// title writes the line above a table of one source.
+func (t *textWriter) title(what string, m inspect.Member, several bool) {
+	if several {
+		what += " in " + Plain(m.Source)
+	}
+	t.printf("\n%s\n", what)
+}
+
+// memberships writes the members as `etcdctl member list -w table` does, once for
+// all sources that state the same.
+func (t *textWriter) memberships(c *inspect.Case) {
+	var order []string
+	statedBy := map[string][]string{}
+	for _, m := range c.Members {
+		if len(m.Membership.Members) == 0 {
+			continue
+		}
+		text := membership(m.Membership)
+		if statedBy[text] == nil {
+			order = append(order, text)
+		}
+		statedBy[text] = append(statedBy[text], Plain(m.Source))
+	}
+	for _, text := range order {
+		t.printf("\n")
+		switch by := statedBy[text]; {
+		case len(c.Members) == 1:
+			t.printf("members\n")
+		case len(by) == len(c.Members):
+			t.printf("members, as every source states them\n")
+		default:
+			t.wrapHanging("members, as stated by ", "  ", strings.Join(by, ", "))
+		}
+		t.printf("%s", text)
+	}
+}
+
+// membership renders the members and the ids of those removed.
+func membership(m inspect.Membership) string {
+	var b strings.Builder
+	t := &textWriter{w: &b}
+	var rows [][]string
+	for _, mm := range m.Members {
 		status := "started"
 		if mm.Name == "" {
 			status = "unstarted"
@@ -455,19 +565,15 @@ func (t *textWriter) membership(m inspect.Member, several bool) {
 			mm.MemberID.String(), status, Plain(mm.Name), plainLines(mm.PeerURLs), plainLines(mm.ClientURLs), fmt.Sprint(mm.IsLearner),
 		})
 	}
-	t.printf("\nmembers")
-	if several {
-		t.printf(" as %s states them", Plain(m.Source))
-	}
-	t.printf("\n")
 	t.table([]string{"ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEARNER"}, rows)
-	if len(m.Membership.Removed) > 0 {
+	if len(m.Removed) > 0 {
 		var ids []string
-		for _, id := range m.Membership.Removed {
+		for _, id := range m.Removed {
 			ids = append(ids, id.String())
 		}
 		t.wrapHanging("removed: ", "         ", strings.Join(ids, " "))
 	}
+	return b.String()
 }
 
 func plainLines(list []string) string {

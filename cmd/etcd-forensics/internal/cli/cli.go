@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -19,6 +20,7 @@ import (
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/report"
 )
 
 // Exit codes.
@@ -56,6 +58,7 @@ type program struct {
 func Run(ctx context.Context, streams Streams, args []string) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
 	p := &program{streams: streams, writeOut: "text", failOn: severity(inspect.SeverityError), progress: "auto"}
 	root := p.root()
 	root.SetArgs(args)
@@ -87,16 +90,38 @@ func (p *program) root() *cobra.Command {
 	flags.StringVarP(&p.output, "output", "o", "", "write the answer to this new file")
 	flags.StringVar(&p.walDir, "wal-dir", "", "WAL directory, when it lies outside the data directory")
 	root.AddCommand(p.inspect(), p.hashkv(), p.explain(), p.version())
-	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	return root
 }
 
 // complain writes an error, and its hint, for people.
 func (p *program) complain(err error) {
-	fmt.Fprintf(p.streams.Err, "etcd-forensics: %v\n", err)
-	var h hinted
-	if errors.As(err, &h) {
-		fmt.Fprintf(p.streams.Err, "hint: %s\n", h.hint)
+	message, more, _ := strings.Cut(err.Error(), "\n")
+	hint := ""
+	if h, ok := errors.AsType[hinted](err); ok {
+		hint = h.hint
+	} else if names := strings.Fields(strings.TrimPrefix(strings.TrimSpace(more), suggestion)); len(names) > 0 {
+		hint = "did you mean " + strings.Join(names, " or ")
+	}
+	fmt.Fprintf(p.streams.Err, "etcd-forensics: %s\n", report.Plain(message))
+	if hint != "" {
+		fmt.Fprintf(p.streams.Err, "hint: %s\n", report.Plain(hint))
+	}
+}
+
+// suggestion stands before the names that cobra puts under an unknown command.
+const suggestion = "Did you mean this?"
+
+// needsPath insists on one path at least, and on one at most unless several
+// make sense.
+func needsPath(several bool) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0:
+			return hinted{fmt.Errorf("%s needs a PATH", cmd.Name()), "a snapshot, a database file or a data directory, as in " + strings.TrimSpace(strings.Split(cmd.Example, "\n")[0])}
+		case len(args) > 1 && !several:
+			return fmt.Errorf("%s takes one PATH, not %d", cmd.Name(), len(args))
+		}
+		return nil
 	}
 }
 
@@ -111,10 +136,11 @@ type hinted struct {
 func (p *program) open(paths []string, progress func(int64)) ([]*source.Source, []error, error) {
 	sources, problems := source.Open(paths, source.Options{WALDir: p.walDir, Progress: progress})
 	if len(sources) == 0 {
-		for _, err := range problems[1:] {
+		last := len(problems) - 1
+		for _, err := range problems[:last] {
 			p.complain(err)
 		}
-		return nil, nil, problems[0]
+		return nil, nil, problems[last]
 	}
 	for _, err := range problems {
 		p.complain(err)
@@ -129,10 +155,13 @@ func closeAll(sources []*source.Source) {
 }
 
 // answer writes what render gives to standard output, or to the file that -o
-// names, which must not exist and must not lie inside a source.
-func (p *program) answer(sources []*source.Source, render func(io.Writer) error) error {
+// names.
+func (p *program) answer(render func(io.Writer) error) error {
 	if p.output == "" {
 		return render(p.streams.Out)
+	}
+	if err := p.checkOutput(nil); err != nil {
+		return err
 	}
 	f, err := os.OpenFile(p.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -144,48 +173,42 @@ func (p *program) answer(sources []*source.Source, render func(io.Writer) error)
 	return nil
 }
 
-// checkOutput refuses an output path before anything is examined.
-func (p *program) checkOutput(sources []*source.Source) error {
+// checkOutput refuses an output path that exists or lies inside the evidence. It
+// is asked before anything is examined, so that no one waits for a refusal.
+func (p *program) checkOutput(evidence []string) error {
 	if p.output == "" {
 		return nil
 	}
 	if _, err := os.Lstat(p.output); err == nil {
-		return fmt.Errorf("%s exists already", p.output)
+		return hinted{fmt.Errorf("%s exists already", report.Plain(p.output)), "name a new file; nothing is overwritten"}
 	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(p.output))
+	dir, err := canonical(filepath.Dir(p.output))
 	if err != nil {
-		return fmt.Errorf("%s: %w", p.output, err)
+		return fmt.Errorf("%s: there is no directory to write it to", report.Plain(p.output))
 	}
-	dir, err = filepath.Abs(dir)
-	if err != nil {
-		return err
+	if p.walDir != "" {
+		evidence = append(slices.Clone(evidence), p.walDir)
 	}
-	for _, s := range sources {
-		inside, err := within(dir, s.Path)
+	for _, path := range evidence {
+		root, err := canonical(path)
 		if err != nil {
-			return err
+			continue // unusable, which is said elsewhere
 		}
-		if inside {
-			return hinted{fmt.Errorf("%s lies inside the evidence %s", p.output, s.Path), "name a file elsewhere; evidence is never written to"}
+		if rel, err := filepath.Rel(root, dir); err == nil && filepath.IsLocal(rel) {
+			return hinted{fmt.Errorf("%s lies inside the evidence %s", report.Plain(p.output), report.Plain(path)), "name a file elsewhere; evidence is never written to"}
 		}
 	}
 	return nil
 }
 
-// within says whether dir is path or lies below it; for a file that is never so.
-func within(dir, path string) (bool, error) {
-	if info, err := os.Stat(path); err != nil || !info.IsDir() {
-		return false, err
-	}
-	root, err := filepath.EvalSymlinks(path)
+// canonical gives the absolute path without symbolic links, by which two names of
+// one directory can be told to be one.
+func canonical(path string) (string, error) {
+	path, err := filepath.Abs(path)
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	if root, err = filepath.Abs(root); err != nil {
-		return false, err
-	}
-	rel, err := filepath.Rel(root, dir)
-	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)), nil
+	return filepath.EvalSymlinks(path)
 }
 
 // writeOut is the value of --write-out.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,14 +17,19 @@ func (p *program) explain() *cobra.Command {
 		Use:     "explain CODE",
 		Short:   "Say what a finding code means, what evidence shows it and what to do",
 		Example: "  etcd-forensics explain backend-page-shared",
-		Args:    cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return hinted{errors.New("explain takes one CODE"), "the codes stand in the report of inspect, as backend-page-shared"}
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			code := inspect.Code(strings.ToLower(strings.TrimSpace(args[0])))
 			e, ok := inspect.Explain(code)
 			if !ok {
-				return hinted{fmt.Errorf("no finding has the code %q", report.Plain(args[0])), nearest(string(code))}
+				return hinted{fmt.Errorf("no finding has the code %q", args[0]), nearest(string(code))}
 			}
-			return p.answer(nil, func(w io.Writer) error {
+			return p.answer(func(w io.Writer) error {
 				if p.writeOut == "json" {
 					return report.Value(w, e)
 				}

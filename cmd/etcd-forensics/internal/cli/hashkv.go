@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/source"
 	"etcd-forensics/report"
 )
 
@@ -20,7 +24,7 @@ func (p *program) hashkv() *cobra.Command {
 server that had just started on the file would. Members and snapshots of one
 cluster agree when revision and compact revision are the same.`,
 		Example: "  etcd-forensics hashkv backup.db\n  etcd-forensics hashkv m1 --rev 4200 -w json",
-		Args:    cobra.ExactArgs(1),
+		Args:    needsPath(false),
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			if rev < 0 {
 				return errors.New("--rev must not be negative")
@@ -33,33 +37,46 @@ cluster agree when revision and compact revision are the same.`,
 }
 
 func (p *program) runHashKV(cmd *cobra.Command, paths []string, rev int64) error {
+	if err := p.checkOutput(paths); err != nil {
+		return err
+	}
 	bar := p.newBar()
-	sources, _, err := p.open(paths, bar.add)
+	sources, problems, err := p.open(paths, bar.add)
 	if err != nil {
 		return err
 	}
 	defer closeAll(sources)
 	if len(sources) > 1 {
-		return fmt.Errorf("%s holds %d sources; name one of them", paths[0], len(sources))
+		return hinted{fmt.Errorf("%s holds %d sources", report.Plain(paths[0]), len(sources)), "name one of them, such as " + sources[0].Path}
 	}
-	if err := p.checkOutput(sources); err != nil {
-		return err
+	if len(problems) > 0 {
+		p.exit = ExitPartial
 	}
 	bar.start(sources)
 	h, err := inspect.HashKVAt(cmd.Context(), sources[0], rev)
 	bar.finish()
 	if err != nil {
 		p.exit = ExitFindings
-		if cmd.Context().Err() != nil {
+		if unread(cmd.Context(), sources[0], err) {
 			p.exit = ExitPartial
+		}
+		if cmd.Context().Err() != nil {
+			return errors.New("interrupted")
 		}
 		return err
 	}
-	return p.answer(sources, func(w io.Writer) error {
+	return p.answer(func(w io.Writer) error {
 		if p.writeOut == "json" {
 			return report.Value(w, h)
 		}
 		return report.Table(w, []string{"HASH", "HASH REVISION", "COMPACT REVISION"},
 			[][]string{{fmt.Sprint(h.Hash), fmt.Sprint(h.Revision), fmt.Sprint(h.CompactRevision)}})
 	})
+}
+
+// unread says whether there is no hash because the file could not be read to the
+// end at one moment, rather than because of what is in it.
+func unread(ctx context.Context, s *source.Source, err error) bool {
+	_, failed := errors.AsType[*fs.PathError](err)
+	return failed || ctx.Err() != nil || slices.ContainsFunc(s.Files(), func(f *source.File) bool { return f.Changed() != "" })
 }

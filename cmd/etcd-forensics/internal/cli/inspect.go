@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -26,26 +28,26 @@ directory; a directory that holds several of these gives several sources.
 
 ` + exitHelp,
 		Example: "  etcd-forensics inspect backup.db\n  etcd-forensics inspect m1 m2 m3 -w json",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    needsPath(true),
 		RunE:    p.runInspect,
 	}
 }
 
 func (p *program) runInspect(cmd *cobra.Command, paths []string) error {
+	if err := p.checkOutput(paths); err != nil {
+		return err
+	}
 	bar := p.newBar()
 	sources, problems, err := p.open(paths, bar.add)
 	if err != nil {
 		return err
 	}
 	defer closeAll(sources)
-	if err := p.checkOutput(sources); err != nil {
-		return err
-	}
 	bar.start(sources)
 	c, err := inspect.Inspect(cmd.Context(), sources, inspect.Options{Digest: !p.noDigest})
 	bar.finish()
 	c.AddProblems(problems)
-	werr := p.answer(sources, func(w io.Writer) error {
+	werr := p.answer(func(w io.Writer) error {
 		if p.writeOut == "json" {
 			return report.JSON(w, c)
 		}
@@ -58,9 +60,17 @@ func (p *program) runInspect(cmd *cobra.Command, paths []string) error {
 	p.exit = exitCode(c, problems, inspect.Severity(p.failOn))
 	if err != nil {
 		p.exit = ExitPartial
-		return err
+		return interrupted(err)
 	}
 	return nil
+}
+
+// interrupted says in a user's words that the examination was stopped.
+func interrupted(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return errors.New("interrupted; the report holds what was seen until then")
+	}
+	return err
 }
 
 // exitCode follows the table of exit codes.

@@ -18,7 +18,7 @@ func (p *program) version() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := buildVersion()
-			return p.answer(nil, func(w io.Writer) error {
+			return p.answer(func(w io.Writer) error {
 				if p.writeOut == "json" {
 					return report.Value(w, v)
 				}
