@@ -169,7 +169,7 @@ func (t *textWriter) findings(c *inspect.Case) {
 	index := map[group]int{}
 	lists := [][]inspect.Finding{}
 	for _, f := range c.Findings {
-		g := group{f.Severity, f.Code, f.Member}
+		g := group{f.Severity, f.Code}
 		i, ok := index[g]
 		if !ok {
 			i = len(order)
@@ -181,15 +181,12 @@ func (t *textWriter) findings(c *inspect.Case) {
 	}
 	for i, g := range order {
 		t.printf("\n%s", t.paint(bold+colors[g.severity], g.severity.String()+": "+string(g.code)))
-		if len(c.Members) > 1 && g.member != "" {
-			t.printf(" in %s", Plain(g.member))
-		}
 		t.printf("\n")
 		if e, ok := inspect.Explain(g.code); ok {
 			t.wrap("  ", e.Means)
 		}
 		for _, f := range lists[i] {
-			t.wrapHanging("  - ", "    ", place(f, files[f.Member] > 1)+Plain(f.Message))
+			t.wrapHanging("  - ", "    ", place(f, files[f.Member] > 1, len(c.Members) > 1)+Plain(f.Message))
 		}
 		t.wrapHanging("  next: ", "        ", lists[i][0].Hint)
 	}
@@ -198,18 +195,23 @@ func (t *textWriter) findings(c *inspect.Case) {
 type group struct {
 	severity inspect.Severity
 	code     inspect.Code
-	member   string
 }
 
 // place says where a finding lies; the file goes without saying when the source
-// has but one.
-func place(f inspect.Finding, nameFile bool) string {
-	file := Plain(strings.TrimPrefix(f.Location.File, strings.TrimRight(f.Member, "/")+"/"))
-	switch l := f.Location; {
-	case nameFile && l.File != "" && l.Offset != nil:
-		return fmt.Sprintf("in %s at byte %d: ", file, *l.Offset)
-	case nameFile && l.File != "":
-		return fmt.Sprintf("in %s: ", file)
+// has but one, the source when there is but one.
+func place(f inspect.Finding, nameFile, nameSource bool) string {
+	l := f.Location
+	file := l.File
+	if file == "" {
+		file = f.Member
+	} else if !nameSource {
+		file = strings.TrimPrefix(file, strings.TrimRight(f.Member, "/")+"/")
+	}
+	switch {
+	case (nameFile || nameSource) && file != "" && l.Offset != nil:
+		return fmt.Sprintf("in %s at byte %d: ", Plain(file), *l.Offset)
+	case (nameFile || nameSource) && file != "":
+		return fmt.Sprintf("in %s: ", Plain(file))
 	case l.Offset != nil:
 		return fmt.Sprintf("at byte %d: ", *l.Offset)
 	}
@@ -239,18 +241,32 @@ func (t *textWriter) wrapHanging(first, next, s string) {
 	t.printf("%s\n", line)
 }
 
-// sources lists every file that was read.
+// sources lists what was read. Databases come with their digest; those of the
+// many small files of a member stand in the JSON.
 func (t *textWriter) sources(c *inspect.Case) {
 	t.printf("\nsources\n")
 	for _, s := range c.Sources {
 		t.printf("  %s (%s)\n", Plain(s.Path), s.Kind)
+		others, bytes := 0, int64(0)
 		for _, f := range s.Files {
+			if !isDatabase(f.Path) && len(s.Files) > 1 {
+				others++
+				bytes += f.Size
+				continue
+			}
 			t.printf("    %s, %s\n", Plain(f.Path), humanize.IBytes(uint64(f.Size)))
 			if f.SHA256 != nil {
 				t.printf("      sha256 %s\n", *f.SHA256)
 			}
 		}
+		if others > 0 {
+			t.printf("    %s of its log and snapshots, %s (digests: -w json)\n", plural(int64(others), "file"), humanize.IBytes(uint64(bytes)))
+		}
 	}
+}
+
+func isDatabase(path string) bool {
+	return !strings.HasSuffix(path, ".snap") && !strings.HasSuffix(path, ".wal")
 }
 
 // A fact is one row of the table of numbers.
@@ -350,20 +366,20 @@ var facts = []fact{
 		return ofSpace(b, func(s *inspect.Space) int64 { return s.HistoryBytes })
 	}),
 	ofBackend("PAGES", func(b *inspect.Backend) string {
-		if b.PageSize == 0 {
+		if b.Pages.Total == 0 {
 			return "-"
 		}
 		return fmt.Sprintf("%d of %s", b.Pages.Total, size(int64(b.PageSize)))
 	}),
 	ofBackend("DAMAGED PAGES", func(b *inspect.Backend) string {
-		if b.PageSize == 0 {
+		if b.Pages.Total == 0 {
 			return "-"
 		}
 		return fmt.Sprint(b.Pages.Damaged)
 	}),
 	ofBackend("FREELIST", func(b *inspect.Backend) string {
 		switch {
-		case b.PageSize == 0:
+		case b.Pages.Total == 0:
 			return "-"
 		case b.Pages.FreelistStored:
 			return "stored"
@@ -429,6 +445,9 @@ func trailer(b *inspect.Backend) string {
 }
 
 func otherBuckets(b *inspect.Backend) string {
+	if len(b.Buckets) == 0 {
+		return "-"
+	}
 	var names []string
 	for _, k := range b.Buckets {
 		if !k.Known {
@@ -498,13 +517,21 @@ func (t *textWriter) wal(m inspect.Member, several bool) {
 
 // snapshots writes the .snap files, and what etcd left behind.
 func (t *textWriter) snapshots(m inspect.Member, several bool) {
-	if len(m.Snapshots) > 0 {
+	if n := len(m.Snapshots); n > 0 {
 		t.title("raft snapshots", m, several)
 		var rows [][]string
-		for _, s := range m.Snapshots {
+		older := 0
+		for i, s := range m.Snapshots {
+			if s.Valid && i < n-1 {
+				older++ // etcd starts from the newest
+				continue
+			}
 			rows = append(rows, []string{Plain(s.File), number(s.Term), number(s.Index), fmt.Sprint(s.Valid)})
 		}
 		t.table([]string{"FILE", "TERM", "INDEX", "VALID"}, rows)
+		if older > 0 {
+			t.printf("and %s, valid\n", plural(int64(older), "older one"))
+		}
 	}
 	if len(m.Leftovers) > 0 {
 		t.title("left behind", m, several)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/cheggaaa/pb/v3"
@@ -40,7 +41,11 @@ func (p *program) color() bool {
 
 // A bar shows progress on stderr; the zero bar shows nothing.
 type bar struct {
-	pb *pb.ProgressBar
+	pb    *pb.ProgressBar
+	delay time.Duration
+
+	mu             sync.Mutex
+	started, ended bool
 }
 
 // barDelay keeps the bar away from work that takes no time.
@@ -55,7 +60,10 @@ func (p *program) newBar() *bar {
 	b.SetWriter(p.streams.Err)
 	b.SetTemplate(pb.Full)
 	b.SetRefreshRate(barDelay)
-	return &bar{b}
+	if p.progress == "always" {
+		return &bar{pb: b}
+	}
+	return &bar{pb: b, delay: barDelay}
 }
 
 func (b *bar) add(n int64) {
@@ -73,11 +81,29 @@ func (b *bar) start(sources []*source.Source) {
 		total += s.Size()
 	}
 	b.pb.SetTotal(total)
-	b.pb.Start()
+	show := func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if !b.ended {
+			b.pb.Start()
+			b.started = true
+		}
+	}
+	if b.delay == 0 {
+		show()
+	} else {
+		time.AfterFunc(b.delay, show)
+	}
 }
 
 func (b *bar) finish() {
-	if b.pb != nil {
+	if b.pb == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
+	if b.started {
 		b.pb.Finish()
 	}
 }
