@@ -50,23 +50,27 @@ func openDatabase(ctx context.Context, f *source.File, perKind int) (*database, 
 	if err != nil {
 		return nil, err
 	}
-	d := &database{file: f, db: db, bucket: map[string]int{}, rows: map[string][]scan.Row{}, meta: metaRecords{-1, -1, 0}}
+	d := &database{file: f, db: db}
 	if db.Active < 0 {
 		return d, nil
 	}
-	d.tree, err = snapdb.Walk(ctx, db, perKind)
+	return d, d.walk(ctx, perKind)
+}
+
+// walk reads the branch pages and bucket meta, as of the meta in use.
+func (d *database) walk(ctx context.Context, perKind int) error {
+	d.bucket, d.rows, d.meta = map[string]int{}, map[string][]scan.Row{}, metaRecords{-1, -1, 0}
+	var err error
+	d.tree, err = snapdb.Walk(ctx, d.db, perKind)
 	for i, b := range d.tree.Buckets {
 		if b.Parent == 0 {
 			d.bucket[string(b.Name)] = i
 		}
 	}
-	if err != nil {
-		return d, err
-	}
-	if b, ok := d.bucket[keyspace.BucketMeta]; ok {
+	if b, ok := d.bucket[keyspace.BucketMeta]; ok && err == nil {
 		d.meta = readMeta(scan.ReadRows(d.tree, b))
 	}
-	return d, nil
+	return err
 }
 
 func readMeta(rows []scan.Row) metaRecords {
@@ -173,6 +177,9 @@ func (x *examination) examineBackend(ctx context.Context, f *source.File) error 
 	x.checkSize(d)
 	x.checkTrailer(be, d)
 	x.checkPages(d)
+	if err := x.checkOlderTree(ctx, d); err != nil {
+		return err
+	}
 	x.checkBuckets(d)
 	x.checkRecords(d)
 	x.checkAlarms(be)

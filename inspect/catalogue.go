@@ -38,6 +38,7 @@ const (
 	CodeBackendPageCycle       Code = "backend-page-cycle"
 	CodeBackendPageOutOfRange  Code = "backend-page-out-of-range"
 	CodeBackendPageEmpty       Code = "backend-page-empty"
+	CodeBackendOlderTreeSound  Code = "backend-older-tree-sound"
 	CodeBackendPageUnreachable Code = "backend-page-unreachable"
 	CodeBackendFreeReachable   Code = "backend-freelist-reachable"
 	CodeBackendFreeDuplicate   Code = "backend-freelist-duplicate"
@@ -160,6 +161,10 @@ var catalogue = map[Code]entry{
 		"a page with no elements in a place where bbolt leaves none: its records have vanished",
 		"the count in the page's header",
 		doOtherSource},
+	CodeBackendOlderTreeSound: {SeverityNote, false,
+		"the newest tree is damaged, the one before it is whole: only the last transaction is at stake",
+		"both trees were walked and read",
+		"on a copy, `bbolt surgery revert-meta-page` goes back to it; the WAL holds the entries in between, or restore from another source"},
 	CodeBackendPageUnreachable: {SeverityWarning, false,
 		"a page is neither in use nor in the stored freelist: space is lost, or a subtree is",
 		"the stored freelist and the walk of the tree",

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -161,6 +162,32 @@ func (x *examination) checkPages(d *database) {
 		x.countRest(code, total[code], min(listed[code], x.opts.Limits.PerCode), d.file.Path)
 		total[code] = 0
 	}
+}
+
+// checkOlderTree looks at the tree of the other meta page when the newest one is
+// damaged. bbolt does not reuse the pages of the transaction before the last, so
+// a write that went wrong leaves that tree whole.
+func (x *examination) checkOlderTree(ctx context.Context, d *database) error {
+	other := 1 - d.db.Active
+	if d.complete() || !d.db.Metas[other].Valid() || d.db.Metas[other].Meta.Root == d.db.Meta().Root {
+		return nil
+	}
+	older := &database{file: d.file, db: d.db.As(other)}
+	err := older.walk(ctx, x.opts.Limits.PerCode)
+	if err == nil {
+		err = older.read(ctx, false, 0, x.opts.Limits)
+	}
+	if err != nil || !older.complete() {
+		return err
+	}
+	lost := "how far the last transaction had come cannot be read"
+	if d.meta.index > 0 && d.keys.Revisions > 0 {
+		lost = fmt.Sprintf("the last transaction had come to revision %d, consistent index %d", d.revision(), d.meta.index)
+	}
+	x.find(newFinding(CodeBackendOlderTreeSound, x.src.Path, fmt.Sprintf("the tree of transaction %d (meta page %d) is whole: revision %d, consistent index %d; %s",
+		older.db.Meta().Txid, other, older.revision(), older.meta.index, lost)).
+		inFile(d.file.Path).at(d.db.Metas[other].Offset).onPage(page.ID(other)).atRevision(older.revision()))
+	return nil
 }
 
 // countRest adds the line that stands for the findings of a code beyond the

@@ -41,6 +41,10 @@ func judge(findings []Finding, examined bool) Verdict {
 		}
 		blocked = blocked || catalogue[f.Code].blocks
 	}
+	// A whole older tree in the same file is a source to restore from.
+	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Code == CodeBackendOlderTreeSound }) {
+		blocked = false
+	}
 	slices.Sort(v.Codes)
 	switch {
 	case blocked:
