@@ -51,6 +51,6 @@ func (c *Case) Complete() bool { return !c.Interrupted && len(c.NotExamined) == 
 // back a region, or a file that changed meanwhile.
 func (c *Case) Unfinished() bool {
 	return slices.ContainsFunc(c.Findings, func(f Finding) bool {
-		return f.Code == CodeBackendUnreadable || f.Code == CodeSourceChanged
+		return f.Code == CodeBackendUnreadable || f.Code == CodeWALUnreadable || f.Code == CodeSourceChanged
 	})
 }

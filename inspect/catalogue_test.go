@@ -53,6 +53,7 @@ func TestEveryCodeIsExplained(t *testing.T) {
 // that produces them.
 var madeByTests = map[Code]string{
 	CodeSourceChanged:     "TestChangeWhileReadingIsNoticed",
+	CodeWALUnreadable:     "TestLogCutShortWhileReadingIsNoticed",
 	CodeBackendUnreadable: "TestOneUnreadablePageCostsOnePage",
 }
 

@@ -3,6 +3,7 @@ package inspect
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"etcd-forensics/walreader"
 	"etcd-forensics/walreader/raftlog"
@@ -74,7 +75,7 @@ func (x *examination) checkSegments() (lost bool) {
 		}
 		last := i == len(l.Segments)-1
 		for _, f := range s.Faults {
-			if f.Kind == walreader.FaultSeed && f.At.Frame == 0 && broken {
+			if f.Kind == walreader.FaultSeed && f.At.Frame == 0 && (broken || foreign(l, s)) {
 				continue // the checksum goes on from bytes that are not there
 			}
 			code := walFaultCode(f, s, last)
@@ -96,6 +97,11 @@ func (x *examination) checkSegments() (lost bool) {
 			l.Segments[0].Segment.File, start+1)).inFile(x.src.WALDir).atIndex(start + 1))
 	}
 	return lost
+}
+
+// foreign says whether a segment's metadata is that of another member.
+func foreign(l *raftlog.Log, s raftlog.Segment) bool {
+	return slices.ContainsFunc(l.Conflicts, func(c raftlog.MetadataConflict) bool { return c.At.Segment == s.Segment.File })
 }
 
 func walFaultCode(f walreader.Fault, s raftlog.Segment, last bool) Code {
@@ -189,7 +195,7 @@ func (x *examination) checkEnd(lost bool) {
 			x.find(newFinding(CodeWALBehindBackend, x.src.Path, fmt.Sprintf("the database has applied index %d, the log ends with %d", index, last)).
 				inFile(x.endOfLog()).atIndex(last + 1))
 		}
-		if commit > last && !lost {
+		if commit > last && index <= last && !lost {
 			x.find(newFinding(CodeWALCommitBeyondEnd, x.src.Path, fmt.Sprintf("%s: the commit index is %d, the log ends with %d", l.Highest.At, commit, last)).
 				inFile(x.segmentPath(l.Highest.At)).at(l.Highest.At.Offset).atIndex(commit))
 		}

@@ -337,6 +337,22 @@ func TestChangeWhileReadingIsNoticed(t *testing.T) {
 	}
 }
 
+func TestLogCutShortWhileReadingIsNoticed(t *testing.T) {
+	dir := fixtures.Dir(t, "healthy-3.7")
+	sources, problems := source.Open([]string{filepath.Join(dir, "m1")}, source.Options{})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	defer sources[0].Close()
+	if err := os.Truncate(sources[0].WAL[0].Path, 5000); err != nil {
+		t.Fatal(err)
+	}
+	c, err := inspect.Inspect(context.Background(), sources, inspect.Options{Digest: true})
+	if got := codes(c); err != nil || !slices.Contains(got, "wal-unreadable") || !slices.Contains(got, "source-changed") || !c.Unfinished() {
+		t.Errorf("codes %v, %v", got, err)
+	}
+}
+
 func TestInterruptedExaminationIsInconclusiveAndKeepsWhatWasSeen(t *testing.T) {
 	sources, _ := source.Open([]string{fixtures.Databases(t, "healthy-3.7")[0]}, source.Options{})
 	defer sources[0].Close()
