@@ -108,6 +108,7 @@ func (d *database) read(ctx context.Context, digest bool, revision int64, limits
 		}
 	}
 	keys := scan.NewKeys(d.tree, key, revision, d.meta.revision(), limits.PerCode)
+	keys.Leases = d.leaseIDs()
 	d.contents = scan.NewContents(small, limits.BucketBytes)
 	var err error
 	d.pass, err = scan.Run(ctx, d.tree, scan.Options{Digest: digest}, keys, d.contents)
@@ -119,6 +120,23 @@ func (d *database) read(ctx context.Context, digest bool, revision int64, limits
 		}
 	}
 	return err
+}
+
+// leaseIDs reads the ids of all leases, nil when bucket lease is not whole.
+func (d *database) leaseIDs() map[int64]bool {
+	b, ok := d.bucket[keyspace.BucketLease]
+	if !ok || d.tree.Faults.InBucket(b) {
+		return nil
+	}
+	ids := map[int64]bool{}
+	for _, r := range scan.ReadRows(d.tree, b) {
+		id, err := keyspace.DecodeUint64(r.Key)
+		if err != nil {
+			return nil
+		}
+		ids[int64(id)] = true
+	}
+	return ids
 }
 
 // revision gives the newest revision as etcd computes it at start (etcd v3.7.3,

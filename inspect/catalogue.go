@@ -53,6 +53,8 @@ const (
 	CodeMVCCKeyMalformed         Code = "mvcc-key-malformed"
 	CodeMVCCValueUndecodable     Code = "mvcc-value-undecodable"
 	CodeMVCCModRevision          Code = "mvcc-mod-revision"
+	CodeMVCCVersionChain         Code = "mvcc-version-chain"
+	CodeMVCCLeaseDangling        Code = "mvcc-lease-dangling"
 	CodeMVCCCompactionUnfinished Code = "mvcc-compaction-unfinished"
 
 	CodeWALMissing          Code = "wal-missing"
@@ -215,6 +217,14 @@ var catalogue = map[Code]entry{
 		"a record whose value says another revision than its key: one of the two has changed",
 		"ModRevision in the value against the key",
 		"the key named cannot be trusted; compare with another member, the WAL or an older snapshot"},
+	CodeMVCCVersionChain: {SeverityError, false,
+		"a record whose version and create revision contradict its mod revision: one of them has changed",
+		"version 1 is created at its own revision, each further version takes a revision at least",
+		"the key named cannot be trusted; compare with another member, the WAL or an older snapshot"},
+	CodeMVCCLeaseDangling: {SeverityWarning, false,
+		"a live key hangs on a lease that does not exist: it never expires",
+		"the lease id in the key's latest record against bucket lease",
+		"after a restore, look whether the key should still be there, and delete it by hand if not"},
 	CodeMVCCCompactionUnfinished: {SeverityWarning, false,
 		"a compaction was begun and did not finish; etcd goes on with it at its next start",
 		"scheduledCompactRev above finishedCompactRev in bucket meta",

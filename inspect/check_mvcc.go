@@ -11,6 +11,8 @@ var mvccCodes = map[scan.RecordFaultKind]Code{
 	scan.RecordKey:   CodeMVCCKeyMalformed,
 	scan.RecordValue: CodeMVCCValueUndecodable,
 	scan.RecordMod:   CodeMVCCModRevision,
+	scan.RecordChain: CodeMVCCVersionChain,
+	scan.RecordLease: CodeMVCCLeaseDangling,
 }
 
 // checkRecords judges bucket key: records that cannot be what etcd wrote, and a
@@ -23,6 +25,7 @@ func (x *examination) checkRecords(d *database) {
 		if f.Kind != scan.RecordKey {
 			found = found.atRevision(f.Revision.Main)
 		}
+		found.Location.Key = f.Key
 		x.find(found)
 	}
 	for _, kind := range scan.RecordFaultKinds() {
@@ -45,5 +48,13 @@ func describeRecord(f scan.RecordFault) string {
 	case scan.RecordValue:
 		return fmt.Sprintf("page %d (bucket key), element %d: the value of revision %s does not decode", f.Page, f.Element, f.Revision)
 	}
-	return fmt.Sprintf("page %d (bucket key), element %d: the value of revision %s says mod revision %d", f.Page, f.Element, f.Revision, f.Found)
+	where := fmt.Sprintf("page %d (bucket key), element %d: revision %s of key %s", f.Page, f.Element, f.Revision, quoteKey(f.Key))
+	switch v := f.Value; f.Kind {
+	case scan.RecordChain:
+		return fmt.Sprintf("%s says version %d, created at %d; that cannot be", where, v.Version, v.CreateRevision)
+	case scan.RecordLease:
+		return fmt.Sprintf("%s hangs on lease %016x, which does not exist", where, uint64(v.Lease))
+	default:
+		return fmt.Sprintf("%s says mod revision %d", where, v.ModRevision)
+	}
 }

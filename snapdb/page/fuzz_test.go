@@ -12,7 +12,7 @@ import (
 // seeds gives pages of real databases to a fuzz target, all kinds among them.
 func seeds(tb testing.TB, add func([]byte)) {
 	kinds := map[page.Kind]int{}
-	for _, name := range []string{"healthy-3.4", "healthy-3.8", "freelist-synced", "pagesize-512"} {
+	for _, name := range []string{"empty-3.7", "freelist-synced", "pagesize-512"} {
 		b, err := os.ReadFile(fixtures.Databases(tb, name)[0])
 		if err != nil {
 			tb.Fatal(err)

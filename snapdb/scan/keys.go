@@ -19,6 +19,8 @@ const (
 	RecordKey   RecordFaultKind = iota + 1 // the key is not a revision
 	RecordValue                            // the value does not decode
 	RecordMod                              // the value's mod revision is not its key's
+	RecordChain                            // version and create revision contradict the mod revision
+	RecordLease                            // a live key hangs on a lease that does not exist
 )
 
 // RecordFaultKinds lists every kind, for tests that walk them.
@@ -34,7 +36,8 @@ type RecordFault struct {
 	Offset   int64 // of the record's key, from the start of the file
 	Raw      []byte
 	Revision keyspace.Revision // of the record's key; zero for RecordKey
-	Found    int64             // for RecordMod: the value's mod revision
+	Key      []byte            // the key of the store, for the kinds whose value decodes
+	Value    keyspace.KeyValue // without key and value bytes
 }
 
 // Keys counts bucket key and computes its HashKV as of a revision.
@@ -50,6 +53,9 @@ type Keys struct {
 	Revision        int64 // records above it do not count; 0 for all
 	CompactRevision int64 // -1 when nothing was ever compacted
 	PerKind         int   // record faults kept of each kind
+	// Leases are the ids of all leases; nil when they are not known, and then no
+	// key is held against them.
+	Leases map[int64]bool
 
 	tree   *snapdb.Tree
 	bucket int
@@ -126,6 +132,7 @@ type keySink struct {
 	used    int
 	faults  map[RecordFaultKind]*recordFaults
 	unsound bool
+	leased  map[uint64]leasedRecord // by key hash: the latest record whose lease does not exist
 
 	revisions, tombstones, bytes int64
 	highest                      keyspace.Revision
@@ -179,7 +186,7 @@ func (s *keySink) Leaf(l *Leaf) {
 		rev, ok := keyspace.DecodeRevision(e.Key)
 		if !ok || e.Bucket {
 			if l.Sound { // what a damaged page holds is the page's fault
-				s.fault(RecordKey, l, e, rev, 0)
+				s.fault(RecordKey, l, e, rev, keyspace.KeyValue{})
 			}
 			continue
 		}
@@ -190,11 +197,15 @@ func (s *keySink) Leaf(l *Leaf) {
 			continue
 		}
 		kv, err := keyspace.DecodeKeyValue(e.Value)
-		if !l.Sound {
-		} else if err != nil {
-			s.fault(RecordValue, l, e, rev, 0)
-		} else if kv.ModRevision != rev.Main && !rev.Tombstone && len(e.Value) > 0 {
-			s.fault(RecordMod, l, e, rev, kv.ModRevision)
+		switch {
+		case !l.Sound:
+		case err != nil:
+			s.fault(RecordValue, l, e, rev, keyspace.KeyValue{})
+		case rev.Tombstone || len(e.Value) == 0: // a key alone, or the bump record
+		case kv.ModRevision != rev.Main:
+			s.fault(RecordMod, l, e, rev, kv)
+		case !chained(kv):
+			s.fault(RecordChain, l, e, rev, kv)
 		}
 		s.revisions++
 		size := uint32(len(e.Key) + len(e.Value))
@@ -219,6 +230,9 @@ func (s *keySink) Leaf(l *Leaf) {
 		}
 		v.hash, v.hash2 = k.table.hashes(kv.Key)
 		s.batch.add(v)
+		if kv.Lease != 0 && k.Leases != nil && !k.Leases[kv.Lease] {
+			s.lease(l, e, v, rev, kv)
+		}
 	}
 	if l.Sound {
 		if headEnd > start {
@@ -246,20 +260,56 @@ func (k *Keys) countKept(l *Leaf) int {
 	return n
 }
 
-func (s *keySink) fault(kind RecordFaultKind, l *Leaf, e *snapdb.Element, rev keyspace.Revision, found int64) {
+// chained says whether version and create revision can be those of a version
+// written at the mod revision: a key's first version is created there, and each
+// further one takes a revision at least (etcd v3.7.3,
+// server/storage/mvcc/kvstore_txn.go, put).
+func chained(kv keyspace.KeyValue) bool {
+	return kv.Version >= 1 && kv.CreateRevision >= 1 && kv.CreateRevision <= kv.ModRevision &&
+		(kv.Version == 1) == (kv.CreateRevision == kv.ModRevision) && kv.Version-1 <= kv.ModRevision-kv.CreateRevision
+}
+
+// A leasedRecord is a record whose lease does not exist. It is a fault only when
+// it is its key's latest, which is known after the pass.
+type leasedRecord struct {
+	main  int64
+	fault RecordFault
+}
+
+// maxLeased bounds the leased records one parser keeps.
+const maxLeased = 1 << 18
+
+func (s *keySink) lease(l *Leaf, e *snapdb.Element, v version, rev keyspace.Revision, kv keyspace.KeyValue) {
+	if old, ok := s.leased[v.hash]; ok && old.main >= rev.Main || !ok && len(s.leased) >= maxLeased {
+		return
+	}
+	if s.leased == nil {
+		s.leased = map[uint64]leasedRecord{}
+	}
+	s.leased[v.hash] = leasedRecord{rev.Main, newRecordFault(RecordLease, l, e, rev, kv)}
+}
+
+func newRecordFault(kind RecordFaultKind, l *Leaf, e *snapdb.Element, rev keyspace.Revision, kv keyspace.KeyValue) RecordFault {
+	r := RecordFault{Kind: kind, Page: l.Page, Element: e.Index, Offset: l.Offset + int64(e.Offset), Revision: rev,
+		Raw: slices.Clone(e.Key[:min(len(e.Key), 64)]), Key: slices.Clone(kv.Key[:min(len(kv.Key), 4096)]), Value: kv}
+	r.Value.Key, r.Value.Value = nil, nil
+	return r
+}
+
+func (s *keySink) fault(kind RecordFaultKind, l *Leaf, e *snapdb.Element, rev keyspace.Revision, kv keyspace.KeyValue) {
 	f := s.faults[kind]
 	if f == nil {
 		f = &recordFaults{}
 		s.faults[kind] = f
 	}
 	f.count++
-	r := RecordFault{Kind: kind, Page: l.Page, Element: e.Index, Offset: l.Offset + int64(e.Offset), Revision: rev, Found: found}
-	if len(f.first) == s.keys.PerKind && (len(f.first) == 0 || compareRecordFaults(r, f.first[len(f.first)-1]) >= 0) {
+	at := RecordFault{Kind: kind, Offset: l.Offset + int64(e.Offset)}
+	if len(f.first) == s.keys.PerKind && (len(f.first) == 0 || compareRecordFaults(at, f.first[len(f.first)-1]) >= 0) {
 		return
 	}
-	r.Raw = slices.Clone(e.Key[:min(len(e.Key), 64)])
-	at, _ := slices.BinarySearchFunc(f.first, r, compareRecordFaults)
-	f.first = slices.Insert(f.first, at, r)
+	r := newRecordFault(kind, l, e, rev, kv)
+	i, _ := slices.BinarySearchFunc(f.first, r, compareRecordFaults)
+	f.first = slices.Insert(f.first, i, r)
 	f.first = f.first[:min(len(f.first), s.keys.PerKind)]
 }
 
@@ -285,8 +335,10 @@ func (k *Keys) Finish() *KeysResult {
 			r.Faults = append(r.Faults, f.first...)
 		}
 	}
-	r.Faults = firstOfEachKind(r.Faults, k.PerKind)
 	r.Sound = r.Sound && len(r.FaultCount) == 0 && k.bucket >= 0 && !k.tree.Faults.InBucket(k.bucket)
+
+	k.dangling(r)
+	r.Faults = firstOfEachKind(r.Faults, k.PerKind)
 
 	var sums *sumBlocks
 	if len(k.sinks) > 0 {
@@ -296,6 +348,19 @@ func (k *Keys) Finish() *KeysResult {
 	r.HistoryBytes = bytes - r.LiveBytes
 	r.Hash = k.join(sums, alive)
 	return r
+}
+
+// dangling keeps, of the records whose lease does not exist, those that are their
+// keys' latest.
+func (k *Keys) dangling(r *KeysResult) {
+	for _, s := range k.sinks {
+		for _, l := range s.leased {
+			if v := k.table.get(l.fault.Key); v != nil && v.main == l.main && v.ref&tombstone == 0 {
+				r.FaultCount[RecordLease]++
+				r.Faults = append(r.Faults, l.fault)
+			}
+		}
+	}
 }
 
 func firstOfEachKind(faults []RecordFault, n int) []RecordFault {

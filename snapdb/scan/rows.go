@@ -4,8 +4,9 @@ import (
 	"etcd-forensics/snapdb"
 )
 
-// maxRowLeaves bounds ReadRows: the buckets it is meant for have one leaf.
-const maxRowLeaves = 256
+// maxRowLeaves bounds ReadRows: of the buckets it is meant for only bucket lease
+// has more than a few leaves, with about 100 leases on each.
+const maxRowLeaves = 1 << 16
 
 // ReadRows reads the records of one small bucket by itself, before the pass, for
 // what the pass needs to know beforehand. Faults are left to the pass.
