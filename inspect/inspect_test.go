@@ -378,3 +378,75 @@ func TestWithoutDigestASnapshotIsInconclusive(t *testing.T) {
 		sources[0].Close()
 	}
 }
+
+// A member that crashed between receiving a database and opening it has both:
+// etcd opens the received one.
+func TestReceivedDatabaseIsTheOneEtcdWouldOpen(t *testing.T) {
+	dir := fixtures.Dir(t, "received-snapshot-3.6")
+	whole := inspectOnly(t, dir, fixtures.Fixture{Sources: []string{"m3"}})
+	snap := filepath.Join(dir, "m3", "member", "snap")
+	b, err := os.ReadFile(filepath.Join(snap, "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(snap, "*.snap"))
+	if err != nil || len(names) == 0 {
+		t.Fatal("no .snap file", err)
+	}
+	index := strings.TrimSuffix(filepath.Base(names[len(names)-1])[17:], ".snap")
+	received := filepath.Join(snap, index+".snap.db")
+	if err := os.WriteFile(received, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The older one: the same, with a consistent index from before.
+	at := bytes.Index(b, []byte("consistent_index"))
+	for ; at >= 0; at = nextIndex(b, at) {
+		copy(b[at+len("consistent_index"):], []byte{0, 0, 0, 0, 0, 0, 0, 9})
+	}
+	if err := os.WriteFile(filepath.Join(snap, "db"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := inspectOnly(t, dir, fixtures.Fixture{Sources: []string{"m3"}})
+	if got, want := c.Members[0].Backend, whole.Members[0].Backend; got.File != received || *got.ConsistentIndex != *want.ConsistentIndex {
+		t.Errorf("opened %s with consistent index %d, want %s with %d", got.File, *got.ConsistentIndex, received, *want.ConsistentIndex)
+	}
+	if got, want := codes(c), codes(whole); !slices.Equal(got, want) {
+		t.Errorf("codes %v, want %v", got, want)
+	}
+	if err := os.Remove(received); err != nil {
+		t.Fatal(err)
+	}
+	if c := inspectOnly(t, dir, fixtures.Fixture{Sources: []string{"m3"}}); !slices.Contains(codes(c), "snap-ahead-of-backend") {
+		t.Errorf("without the received database: codes %v", codes(c))
+	}
+}
+
+func nextIndex(b []byte, after int) int {
+	i := bytes.Index(b[after+1:], []byte("consistent_index"))
+	if i < 0 {
+		return -1
+	}
+	return after + 1 + i
+}
+
+func TestWALElsewhere(t *testing.T) {
+	dir := fixtures.Dir(t, "healthy-3.7")
+	elsewhere := filepath.Join(dir, "elsewhere")
+	if err := os.Rename(filepath.Join(dir, "m1", "member", "wal"), elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	for walDir, want := range map[string]string{elsewhere: "", "": "wal-missing"} {
+		sources, problems := source.Open([]string{filepath.Join(dir, "m1")}, source.Options{WALDir: walDir})
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		c, err := inspect.Inspect(context.Background(), sources, inspect.Options{Digest: true})
+		if got := strings.Join(codes(c), " "); err != nil || got != want {
+			t.Errorf("--wal-dir %q: codes %q, %v; want %q", walDir, got, err, want)
+		}
+		sources[0].Close()
+	}
+	if _, problems := source.Open([]string{filepath.Join(dir, "snapshot.db")}, source.Options{WALDir: elsewhere}); len(problems) != 1 {
+		t.Errorf("--wal-dir beside a snapshot: %v", problems)
+	}
+}
