@@ -209,9 +209,9 @@ func (x *examination) describeFault(d *database, f snapdb.Fault) string {
 	fmt.Fprintf(&b, "page %d", f.Page)
 	switch {
 	case f.Bucket > 0:
-		fmt.Fprintf(&b, " (bucket %s)", bucketName(d.tree, f.Bucket))
+		fmt.Fprintf(&b, " (bucket %s%s)", bucketName(d.tree, f.Bucket), pathWords(f.Path))
 	case f.Bucket == 0:
-		b.WriteString(" (root bucket)")
+		fmt.Fprintf(&b, " (root bucket%s)", pathWords(f.Path))
 	}
 	if f.Element >= 0 {
 		fmt.Fprintf(&b, ", element %d", f.Element)
@@ -229,6 +229,19 @@ func (x *examination) describeFault(d *database, f snapdb.Fault) string {
 		b.WriteString("; nothing of the bucket can be trusted")
 	}
 	return b.String()
+}
+
+// pathWords names the pages from the root page down to a page, when there are
+// any between.
+func pathWords(path []page.ID) string {
+	if len(path) < 2 {
+		return ""
+	}
+	words := make([]string, len(path))
+	for i, id := range path {
+		words[i] = fmt.Sprint(id)
+	}
+	return ", path " + strings.Join(words, " > ")
 }
 
 func orWord(key []byte, word string) string {
