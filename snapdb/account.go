@@ -2,6 +2,7 @@ package snapdb
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 
@@ -12,13 +13,21 @@ import (
 // them is wrong: the one whose promised range the page's first key does not lie
 // in. When both or neither fit, the later one in key order is named. Call it
 // when no walk is under way.
-func (t *Tree) SettleRepeats() {
-	if len(t.again) == 0 {
-		return
+func (t *Tree) SettleRepeats(ctx context.Context) error {
+	for len(t.again) > 0 { // a subtree that was found late may hold repeats again
+		if err := t.settle(ctx); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+func (t *Tree) settle(ctx context.Context) error {
+	again := t.again
+	t.again = nil
 	leaves := t.leavesByID()
 	nodes := t.nodesByID()
-	for _, r := range t.again {
+	for _, r := range again {
 		wrong := r
 		first, known := t.firstKey(r.id)
 		at, isLeaf := slices.BinarySearchFunc(leaves, r.id, func(i int32, id page.ID) int { return compareIDs(t.Leaves[i].ID, id) })
@@ -26,7 +35,16 @@ func (t *Tree) SettleRepeats() {
 			l := &t.Leaves[leaves[at]]
 			fitsFirst := !outside(first, t.separator(l.lo), t.separator(l.hi))
 			fitsAgain := !outside(first, t.separator(r.lo), t.separator(r.hi))
-			if fitsAgain && !fitsFirst {
+			if branch := t.isBranch(r.id); branch && int(r.level) < t.Buckets[r.bucket].depth && !l.Broken {
+				// A leaf's place led here first; the page is a branch and r means it.
+				wrong = repeat{visit{id: l.ID, parent: l.Parent, element: t.elementOf(l.Parent, l.ID), lo: l.lo, hi: l.hi}, int(l.Bucket)}
+				l.Broken = true
+				l.ID = 0 // nothing is read for it
+				if err := t.walkFrom(ctx, r.bucket, r.visit.unclaimed(t)); err != nil {
+					return err
+				}
+				l = &t.Leaves[leaves[at]]
+			} else if fitsAgain && !fitsFirst {
 				wrong = repeat{visit{id: l.ID, parent: l.Parent, element: t.elementOf(l.Parent, l.ID), lo: l.lo, hi: l.hi}, int(l.Bucket)}
 				l.Parent, l.Bucket, l.lo, l.hi = r.parent, int32(r.bucket), r.lo, r.hi
 			}
@@ -42,7 +60,23 @@ func (t *Tree) SettleRepeats() {
 			Bucket: wrong.bucket, Path: t.pathTo(wrong.bucket, wrong.parent), Lo: t.separator(wrong.lo), Hi: t.separator(wrong.hi),
 			Err: fmt.Errorf("refers to page %d, to which another reference leads too", r.id)})
 	}
-	t.again = nil
+	return nil
+}
+
+// unclaimed frees the page of a reference, so that it can be followed.
+func (v visit) unclaimed(t *Tree) visit {
+	t.claimed[v.id/64] &^= 1 << (v.id % 64)
+	return v
+}
+
+func (t *Tree) isBranch(id page.ID) bool {
+	buf, err := t.File.ReadPage(id, t.buf)
+	if err != nil || len(buf) < page.HeaderSize {
+		return false
+	}
+	t.buf = buf
+	h := page.DecodeHeader((*[page.HeaderSize]byte)(buf))
+	return h.Kind() == page.KindBranch && h.ID == id && page.LaidOut(buf)
 }
 
 func appendParent(ids []page.ID, t *Tree, parent int32) []page.ID {
@@ -149,6 +183,7 @@ type PageMap struct {
 // Account classes every page and checks the stored freelist. Call it after every
 // leaf was read.
 func (t *Tree) Account() *PageMap {
+	t.settleRanges()
 	m := &PageMap{Class: make([]Class, t.File.Pages())}
 	meta := t.File.Meta()
 	for id := range min(2, len(m.Class)) {
@@ -180,6 +215,9 @@ func (t *Tree) Account() *PageMap {
 	}
 	for _, l := range t.Leaves {
 		c := ClassLeaf
+		if l.ID == 0 {
+			continue // its page belongs elsewhere
+		}
 		if l.Broken {
 			c = ClassDamaged
 		}

@@ -63,6 +63,8 @@ type Fault struct {
 	Key    []byte    // a key concerned, where there is one
 
 	Err error // the numbers
+
+	leaf int // for FaultPageRange: 1 + the leaf, whose last key is the one concerned
 }
 
 func (f Fault) Error() string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"etcd-forensics/snapdb/page"
 )
@@ -33,6 +34,13 @@ func (t *Tree) ReadLeaf(i int, b []byte, elements []Element, faults *FaultList) 
 	h := page.DecodeHeader((*[page.HeaderSize]byte)(b))
 	if h.Kind() != page.KindLeaf {
 		l.Broken = true
+		if h.ID == l.ID && page.LaidOut(b) && l.Parent >= 0 {
+			f := t.leafFault(i, FaultPageType, -1, 0, fmt.Errorf("refers to page %d, a %s, where a leaf belongs", l.ID, h.Kind()))
+			f.Page, f.Related, f.Path = t.Nodes[l.Parent].ID, []page.ID{l.ID}, f.Path[:len(f.Path)-1]
+			f.Offset = int64(f.Page) * int64(t.File.PageSize)
+			faults.Add(f)
+			return elements
+		}
 		report(FaultPageType, -1, 8, notKind(h, "a leaf"))
 		return elements
 	}
@@ -126,15 +134,66 @@ func (t *Tree) checkRange(i int, elements []Element, faults *FaultList) {
 	if len(elements) == 0 {
 		return
 	}
+	l := &t.Leaves[i]
 	lo, hi := t.Range(i)
-	for _, e := range []Element{elements[0], elements[len(elements)-1]} {
-		if outside(e.Key, lo, hi) {
-			f := t.leafFault(i, FaultPageRange, e.Index, int64(page.HeaderSize+e.Index*page.ElementSize), errOutside)
-			f.Key = bytes.Clone(e.Key)
-			faults.Add(f)
-			return
+	first, last := elements[0], elements[len(elements)-1]
+	l.exact = bytes.Equal(first.Key, lo)
+	low, high := outside(first.Key, lo, nil), outside(last.Key, nil, hi)
+	if !low && !high {
+		return
+	}
+	e := first
+	if high && !low {
+		e = last
+	}
+	f := t.leafFault(i, FaultPageRange, e.Index, int64(page.HeaderSize+e.Index*page.ElementSize), errOutside)
+	f.Key = bytes.Clone(e.Key)
+	switch {
+	case low && !high && t.fitsBetween(i, first.Key):
+		t.blameParent(&f, i)
+	case high && !low:
+		f.leaf = i + 1 // the next leaf may tell that the separator is wrong
+	}
+	faults.Add(f)
+}
+
+// fitsBetween says whether a leaf whose first key lies below its separator fits
+// its place all the same: behind the beginning of the leaf before it. Then the
+// separator is wrong; a page of elsewhere would hardly fit.
+func (t *Tree) fitsBetween(i int, first []byte) bool {
+	if i == 0 || t.Leaves[i-1].Bucket != t.Leaves[i].Bucket || t.Leaves[i].Parent < 0 {
+		return false
+	}
+	before, _ := t.Range(i - 1)
+	return before != nil && bytes.Compare(before, first) < 0
+}
+
+// blameParent places a range fault of leaf i on the page that holds the
+// separator.
+func (t *Tree) blameParent(f *Fault, i int) {
+	l := &t.Leaves[i]
+	f.Page, f.Element, f.Related = t.Nodes[l.Parent].ID, -1, []page.ID{l.ID}
+	f.Offset = int64(f.Page) * int64(t.File.PageSize)
+	f.Path = t.pathTo(int(l.Bucket), l.Parent)
+	f.Err = fmt.Errorf("the separator above page %d does not fit the page's keys", l.ID)
+}
+
+// settleRanges decides, for each leaf whose last key lies at or past its upper
+// separator, whether that separator is wrong: then the next leaf does not begin
+// with it, as bbolt has every leaf begin. Call it after every leaf was read.
+func (t *Tree) settleRanges() {
+	k := &t.Faults.kinds[FaultPageRange]
+	for n := range k.first {
+		f := &k.first[n]
+		i := f.leaf - 1
+		if i < 0 || i+1 >= len(t.Leaves) {
+			continue
+		}
+		if next := &t.Leaves[i+1]; next.Bucket == t.Leaves[i].Bucket && next.Parent >= 0 && !next.exact && !next.Broken {
+			t.blameParent(f, i+1)
 		}
 	}
+	slices.SortFunc(k.first, compareFaults)
 }
 
 var errOutside = errors.New("the key lies outside what the parents promise")

@@ -49,6 +49,7 @@ type Leaf struct {
 	lo, hi   uint32 // separators in the tree's arena, 0 for none
 	Overflow uint32 // further pages, once the leaf was read; 0 when the page's own count cannot be right
 	Broken   bool   // read, and not a leaf page
+	exact    bool   // its first key is the separator above it, as bbolt writes it
 }
 
 // A Tree is what the walk of the branch pages found.
@@ -95,8 +96,7 @@ func Walk(ctx context.Context, f *File, perKind int) (*Tree, error) {
 			return t, err
 		}
 	}
-	t.SettleRepeats()
-	return t, nil
+	return t, t.SettleRepeats(ctx)
 }
 
 // readBuckets reads leaf i for the buckets it names and walks them.
@@ -153,13 +153,20 @@ type visit struct {
 	element int // of the parent's page (of the holder's for a bucket's root)
 	level   int32
 	lo, hi  uint32
+	before  uint32 // separator of the element before, 0 for the first
 }
 
 // walkBucket appends the nodes and leaves of bucket b, in key order.
 func (t *Tree) walkBucket(ctx context.Context, b int) error {
 	bk := &t.Buckets[b]
 	bk.depth = t.probeDepth(bk.Root)
-	stack := []visit{{id: bk.Root, parent: -1, element: bk.Element}}
+	return t.walkFrom(ctx, b, visit{id: bk.Root, parent: -1, element: bk.Element})
+}
+
+// walkFrom appends the nodes and leaves below a reference of bucket b.
+func (t *Tree) walkFrom(ctx context.Context, b int, from visit) error {
+	bk := &t.Buckets[b]
+	stack := []visit{from}
 	for n := 0; len(stack) > 0; n++ {
 		if n%256 == 0 && ctx.Err() != nil {
 			return ctx.Err()
@@ -247,6 +254,10 @@ func (t *Tree) readBranch(b int, v visit) []visit {
 	}
 	h := page.DecodeHeader((*[page.HeaderSize]byte)(buf))
 	if h.Kind() != page.KindBranch {
+		if h.ID == v.id && page.LaidOut(buf) {
+			t.misled(b, v, h, "a branch")
+			return nil
+		}
 		report(FaultPageType, -1, 8, notKind(h, "a branch"))
 		return nil
 	}
@@ -291,7 +302,11 @@ func (t *Tree) readBranch(b int, v visit) []visit {
 			note(page.OrderFault(i, before, e.Key))
 		case outside(e.Key, lo, hi) && !ranged && bad == nil:
 			ranged = true
-			report(FaultPageRange, i, int64(page.HeaderSize+i*page.ElementSize), errOutside)
+			if before := t.separator(v.before); i == 0 && before != nil && bytes.Compare(before, e.Key) < 0 && outside(e.Key, lo, nil) {
+				t.badSeparator(b, v)
+			} else {
+				report(FaultPageRange, i, int64(page.HeaderSize+i*page.ElementSize), errOutside)
+			}
 		}
 		if e.Key != nil && fault == nil {
 			before = e.Key
@@ -309,6 +324,7 @@ func (t *Tree) readBranch(b int, v visit) []visit {
 	for i := range children {
 		if i+1 < len(children) {
 			children[i].hi = children[i+1].lo
+			children[i+1].before = children[i].lo
 		} else {
 			children[i].hi = v.hi
 		}
@@ -323,6 +339,26 @@ func (t *Tree) readBranch(b int, v visit) []visit {
 		}
 	}
 	return children
+}
+
+// badSeparator reports the separator of reference v, below which the keys of its
+// page begin while they do lie behind the separator before: it is that of no
+// page.
+func (t *Tree) badSeparator(b int, v visit) {
+	holder, offset := t.referenceAt(b, v)
+	t.Report(Fault{Kind: FaultPageRange, Page: holder, Offset: offset, Element: v.element, Related: []page.ID{v.id}, Bucket: b,
+		Path: t.pathTo(b, v.parent), Lo: t.separator(v.before), Hi: t.separator(v.hi), Err: fmt.Errorf("the separator above page %d does not fit the page's keys", v.id)})
+}
+
+// misled reports a reference that leads to a whole page of another kind than its
+// place asks for: the reference is wrong, not the page. The page is free for the
+// reference that means it.
+func (t *Tree) misled(b int, v visit, h page.Header, want string) {
+	t.claimed[v.id/64] &^= 1 << (v.id % 64)
+	holder, offset := t.referenceAt(b, v)
+	t.Report(Fault{Kind: FaultPageType, Page: holder, Offset: offset, Element: v.element, Related: []page.ID{v.id}, Bucket: b,
+		Path: t.pathTo(b, v.parent), Lo: t.separator(v.lo), Hi: t.separator(v.hi),
+		Err: fmt.Errorf("refers to page %d, a %s, where %s belongs", v.id, h.Kind(), want)})
 }
 
 // pastMark says whether a page with its overflow leaves the pages in use.

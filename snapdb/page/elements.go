@@ -5,6 +5,20 @@ import (
 	"encoding/binary"
 )
 
+// LaidOut says whether the elements of a branch or leaf page lie as bbolt lays
+// them: then the page is what it says it is.
+func LaidOut(b []byte) bool {
+	h, n, f := openElements(b, 4)
+	switch h.Kind() {
+	case KindLeaf:
+		return f == nil && inRow(b, n, 4)
+	case KindBranch:
+		h, n, f = openElements(b, 0)
+		return f == nil && n > 0 && inRow(b, n, 0)
+	}
+	return false
+}
+
 // A LeafElement is one record of a leaf page. Key and Value lie in the page's
 // own bytes.
 type LeafElement struct {
@@ -272,6 +286,10 @@ func OpenFreelist(b []byte) (Freelist, *Fault) {
 			return f, fault(FaultFreelist, -1, HeaderSize, "the long count is cut off")
 		}
 		n, b, at = binary.LittleEndian.Uint64(b), b[8:], HeaderSize
+		if n < 0xFFFF {
+			f.ids = b[:min(n, uint64(len(b)/8))*8]
+			return f, fault(FaultFreelist, -1, 10, "%d page numbers do not need the long count", n)
+		}
 	}
 	if room := uint64(len(b) / 8); n > room {
 		f.ids = b[:room*8]

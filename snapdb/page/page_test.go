@@ -178,6 +178,10 @@ func TestFreelistCounts(t *testing.T) {
 	if f, fault := OpenFreelist(long); fault == nil || f.Len() != 70000 {
 		t.Errorf("long form with a trashed count: %v, %d ids", fault, f.Len())
 	}
+	binary.LittleEndian.PutUint64(long[HeaderSize:], 5)
+	if f, fault := OpenFreelist(long); fault == nil || f.Len() != 5 {
+		t.Errorf("long form of a short list: %v, %d ids", fault, f.Len())
+	}
 	if _, fault := OpenFreelist(long[:HeaderSize+3]); fault == nil {
 		t.Error("a cut off long count was accepted")
 	}

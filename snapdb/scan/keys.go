@@ -201,7 +201,13 @@ func (s *keySink) Leaf(l *Leaf) {
 		case !l.Sound:
 		case err != nil:
 			s.fault(RecordValue, l, e, rev, keyspace.KeyValue{})
-		case rev.Tombstone || len(e.Value) == 0: // a key alone, or the bump record
+		case rev.Tombstone: // a key alone
+		case len(e.Value) == 0:
+			// Only the bump record is empty, and it lies where the compaction that
+			// came with it was marked.
+			if rev.Main > k.CompactRevision {
+				s.fault(RecordValue, l, e, rev, keyspace.KeyValue{})
+			}
 		case kv.ModRevision != rev.Main:
 			s.fault(RecordMod, l, e, rev, kv)
 		case !chained(kv):

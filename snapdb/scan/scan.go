@@ -127,7 +127,9 @@ func (p *pass) run() error {
 		}
 		p.order = p.order[:0]
 		for i := done; i < len(p.tree.Leaves); i++ {
-			p.order = append(p.order, int32(i))
+			if p.tree.Leaves[i].ID != 0 {
+				p.order = append(p.order, int32(i))
+			}
 		}
 		done = len(p.tree.Leaves)
 		slices.SortFunc(p.order, func(a, b int32) int {
@@ -179,8 +181,7 @@ func (p *pass) nested() error {
 			return err
 		}
 	}
-	p.tree.SettleRepeats()
-	return nil
+	return p.tree.SettleRepeats(p.ctx)
 }
 
 // A chunk is a run of whole pages of the file in memory.
