@@ -48,6 +48,9 @@ bench-scale: ## ratios to SHA-256 on a 2 GiB store, which is built once
 	@test -f $(SCALE)/snapshot.db || (cd fixtures/gen/scale && $(GO) run . $(abspath $(SCALE)))
 	ETCD_FORENSICS_SCALE=$(abspath $(SCALE)) $(GO) test -run '^$$' -bench '^BenchmarkScale$$' -benchtime 1x -timeout 60m ./inspect
 
+mutants: ## twenty copies of real databases injured in each of 75 ways
+	MUTANTS=20 $(GO) test ./inspect -run Mutants -v -timeout 30m
+
 fuzz: ## every fuzz target, FUZZTIME each
 	@for pkg in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
@@ -70,4 +73,4 @@ full: ## verify, and a skip is a failure
 clean: ## remove what was built
 	rm -rf $(BUILD) $(BINARY)
 
-.PHONY: help build demo test lint race small verify bench bench-scale fuzz fixtures golden tools full clean
+.PHONY: help build demo test lint race small verify bench bench-scale mutants fuzz fixtures golden tools full clean

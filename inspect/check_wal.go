@@ -61,9 +61,9 @@ func (x *examination) checkSegments() (lost bool) {
 	for i, s := range l.Segments {
 		if h, ok := holeBefore(l, s); ok {
 			broken = true
-			if i > 0 && needed(l, i, start) {
+			if i > 0 {
 				lost = true
-				x.find(newFinding(CodeWALSegmentMissing, x.src.Path, fmt.Sprintf("between %s and %s: %s", h.After, h.Before, h)).
+				x.find(newFinding(CodeWALSegmentMissing, x.src.Path, h.String()).
 					inFile(x.src.WALDir).atIndex(l.Segments[i-1].LastIndex + 1))
 			}
 		}
@@ -76,6 +76,7 @@ func (x *examination) checkSegments() (lost bool) {
 		last := i == len(l.Segments)-1
 		for _, f := range s.Faults {
 			if f.Kind == walreader.FaultSeed && f.At.Frame == 0 && (broken || foreign(l, s)) {
+				lost = lost || foreign(l, s)
 				continue // the checksum goes on from bytes that are not there
 			}
 			code := walFaultCode(f, s, last)
@@ -133,13 +134,6 @@ func holeBefore(l *raftlog.Log, s raftlog.Segment) (walreader.Hole, bool) {
 		}
 	}
 	return walreader.Hole{}, false
-}
-
-// needed says whether etcd would read across the break before segment i: it
-// begins with the last segment whose name lies at or below the snapshot to start
-// from (etcd v3.7.3, server/storage/wal/util.go, searchIndex).
-func needed(l *raftlog.Log, i int, start uint64) bool {
-	return l.Segments[i].Segment.Name.Index > start
 }
 
 // checkGaps judges jumps in the indexes for which neither a fault nor a missing
@@ -200,7 +194,7 @@ func (x *examination) checkEnd(lost bool) {
 				inFile(x.segmentPath(l.Highest.At)).at(l.Highest.At.Offset).atIndex(commit))
 		}
 	}
-	if l.HardState != nil && term > l.HardState.Term && index <= last {
+	if l.HardState != nil && term > l.HardState.Term && index <= last && !lost {
 		x.find(newFinding(CodeWALBehindBackend, x.src.Path, fmt.Sprintf("the database has applied an entry of term %d, the log's term is %d", term, l.HardState.Term)).
 			inFile(x.endOfLog()))
 	}
