@@ -69,6 +69,7 @@ func keyValues(tb testing.TB) [][]byte {
 		kv(0x0a, 5, 'a'),                                      // too short
 		kv(0x10, 0xff),                                        // unfinished number
 		kv(0x00), kv(0x0f), kv(0x0c), []byte("not a message"), // no message
+		kv(0xe8, 0xca, 0xca, 0xca, 0x30, 0x30),                               // a field number that is too high
 		kv(0x10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f), // more than 64 bits
 	)
 }

@@ -59,7 +59,7 @@ func DecodeKeyValue(b []byte) (KeyValue, error) {
 			b = b[1+n:]
 		default:
 			num, typ, n := protowire.ConsumeTag(b)
-			if n < 0 {
+			if n < 0 || num > protowire.MaxValidNumber {
 				return kv, errKeyValue
 			}
 			if n > 1 && num <= 6 {

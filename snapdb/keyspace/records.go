@@ -240,6 +240,9 @@ func eachField(b []byte, visit func(num protowire.Number, typ protowire.Type, v 
 		if n < 0 {
 			return protowire.ParseError(n)
 		}
+		if num > protowire.MaxValidNumber {
+			return fmt.Errorf("field number %d is too high", num)
+		}
 		b = b[n:]
 		var v uint64
 		var s []byte
