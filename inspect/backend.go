@@ -2,7 +2,9 @@ package inspect
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -26,6 +28,17 @@ type database struct {
 	keys     *scan.KeysResult
 	pass     *scan.Result
 	faults   []snapdb.Fault
+	tooLarge []string // small buckets over Limits.BucketBytes
+
+	leases     map[int64]bool // ids of all leases, nil when the bucket is not whole
+	badLeases  []badRow       // the first, in key order
+	leaseFault int            // how many there are
+}
+
+// A badRow is a record of a small bucket that cannot be read.
+type badRow struct {
+	row scan.Row
+	err error
 }
 
 // metaRecords is what must be known of bucket meta before the pass.
@@ -40,7 +53,7 @@ func (c metaRecords) revision() int64 { return max(c.scheduled, c.finished) }
 // smallBuckets are read whole into memory.
 var smallBuckets = []string{
 	keyspace.BucketMeta, keyspace.BucketCluster, keyspace.BucketMembers, keyspace.BucketMembersRemoved, keyspace.BucketAlarm,
-	keyspace.BucketLease, keyspace.BucketAuth, keyspace.BucketAuthUsers, keyspace.BucketAuthRoles,
+	keyspace.BucketAuth, keyspace.BucketAuthUsers, keyspace.BucketAuthRoles,
 }
 
 // openDatabase reads the metas, the branch pages and bucket meta. tree is nil when
@@ -68,14 +81,14 @@ func (d *database) walk(ctx context.Context, perKind int) error {
 		}
 	}
 	if b, ok := d.bucket[keyspace.BucketMeta]; ok && err == nil {
-		d.meta = readMeta(scan.ReadRows(d.tree, b))
+		d.meta = readMeta(d.tree, b)
 	}
 	return err
 }
 
-func readMeta(rows []scan.Row) metaRecords {
+func readMeta(tree *snapdb.Tree, bucket int) metaRecords {
 	m := metaRecords{-1, -1, 0}
-	for _, r := range rows {
+	scan.EachRow(tree, bucket, func(r scan.Row) {
 		rev, ok := keyspace.DecodeRevision(r.Value)
 		switch key := string(r.Key); {
 		case key == keyspace.MetaScheduledCompactRev && ok:
@@ -85,13 +98,13 @@ func readMeta(rows []scan.Row) metaRecords {
 		case key == keyspace.MetaConsistentIndex:
 			m.index, _ = keyspace.DecodeUint64(r.Value)
 		}
-	}
+	})
 	return m
 }
 
 // ownNumber says whether a page carries its own number.
 func (d *database) ownNumber(id page.ID) bool {
-	b, err := d.db.ReadPage(id, nil)
+	b, err := d.db.ReadPage(id, page.HeaderSize, nil)
 	return err == nil && len(b) >= page.HeaderSize && page.DecodeHeader((*[page.HeaderSize]byte)(b)).ID == id
 }
 
@@ -108,7 +121,8 @@ func (d *database) read(ctx context.Context, digest bool, revision int64, limits
 		}
 	}
 	keys := scan.NewKeys(d.tree, key, revision, d.meta.revision(), limits.PerCode)
-	keys.Leases = d.leaseIDs()
+	d.readLeases(limits.PerCode)
+	keys.Leases = d.leases
 	d.contents = scan.NewContents(small, limits.BucketBytes)
 	var err error
 	d.pass, err = scan.Run(ctx, d.tree, scan.Options{Digest: digest}, keys, d.contents)
@@ -116,27 +130,39 @@ func (d *database) read(ctx context.Context, digest bool, revision int64, limits
 	d.faults = d.tree.Faults.All()
 	for _, name := range smallBuckets {
 		if b, ok := d.bucket[name]; ok {
-			d.rows[name] = d.contents.Rows(b)
+			var whole bool
+			if d.rows[name], whole = d.contents.Rows(b); !whole {
+				d.tooLarge = append(d.tooLarge, name)
+			}
 		}
 	}
 	return err
 }
 
-// leaseIDs reads the ids of all leases, nil when bucket lease is not whole.
-func (d *database) leaseIDs() map[int64]bool {
+// readLeases reads bucket lease, of which only the ids are kept: there may be
+// hundreds of thousands.
+func (d *database) readLeases(keep int) {
 	b, ok := d.bucket[keyspace.BucketLease]
 	if !ok || d.tree.Faults.InBucket(b) {
-		return nil
+		return
 	}
-	ids := map[int64]bool{}
-	for _, r := range scan.ReadRows(d.tree, b) {
-		id, err := keyspace.DecodeUint64(r.Key)
+	d.leases = map[int64]bool{}
+	scan.EachRow(d.tree, b, func(r scan.Row) {
+		l, err := keyspace.DecodeLease(r.Key, r.Value)
 		if err != nil {
-			return nil
+			if d.leaseFault++; d.leaseFault <= keep {
+				r.Key, r.Value = slices.Clone(r.Key), nil
+				d.badLeases = append(d.badLeases, badRow{r, err})
+			}
+			if l.ID == 0 {
+				return
+			}
 		}
-		ids[int64(id)] = true
+		d.leases[l.ID] = true
+	})
+	if d.leaseFault > 0 {
+		d.leases = nil // an id may be wrong: no key is held against them
 	}
-	return ids
 }
 
 // revision gives the newest revision as etcd computes it at start (etcd v3.7.3,
@@ -153,7 +179,7 @@ func (d *database) complete() bool {
 			return false
 		}
 	}
-	return d.keys.Sound && len(d.pass.Unreadable) == 0
+	return d.keys.Sound && len(d.pass.Unreadable) == 0 && len(d.tooLarge) == 0
 }
 
 // treeFault says whether a fault of this kind keeps records from being read, or
@@ -240,7 +266,7 @@ func (x *examination) describeContent(be *Backend, d *database) {
 	m := d.pass.Pages
 	n := func(c snapdb.Class) int64 { return m.Counts[c] }
 	be.Pages = Pages{
-		Total: int64(len(m.Class)), Meta: n(snapdb.ClassMeta), Branch: n(snapdb.ClassBranch), Leaf: n(snapdb.ClassLeaf),
+		Total: d.db.Pages(), Meta: n(snapdb.ClassMeta), Branch: n(snapdb.ClassBranch), Leaf: n(snapdb.ClassLeaf),
 		Overflow: n(snapdb.ClassOverflow), Freelist: n(snapdb.ClassFreelist), Free: n(snapdb.ClassFree),
 		Unreachable: n(snapdb.ClassUnreachable), Damaged: n(snapdb.ClassDamaged), BeyondEnd: n(snapdb.ClassBeyondEnd),
 		FreelistStored: m.FreelistStored,
@@ -270,10 +296,14 @@ func (x *examination) describeContent(be *Backend, d *database) {
 	x.describeMembership(d)
 	x.describeLeases(be, d)
 	x.describeAuth(be, d)
+	x.countRest(CodeBackendRecordInvalid, x.badRecords, min(x.badRecords, x.opts.Limits.PerCode), be.File)
+	for _, name := range d.tooLarge {
+		x.note("bucket %s of %s: it takes more than %d bytes", name, be.File, x.opts.Limits.BucketBytes)
+	}
 }
 
 func knownBucket(name string) bool {
-	if name == keyspace.BucketKey {
+	if name == keyspace.BucketKey || name == keyspace.BucketLease {
 		return true
 	}
 	for _, b := range smallBuckets {
@@ -306,8 +336,11 @@ func plainName(b []byte) string {
 	return strconv.QuoteToASCII(s)
 }
 
-// where is the place of a record of a small bucket.
+// badRecord reports a record of a small bucket that cannot be read.
 func (x *examination) badRecord(d *database, bucket string, r scan.Row, err error) {
+	if x.badRecords++; x.badRecords > x.opts.Limits.PerCode {
+		return
+	}
 	x.find(newFinding(CodeBackendRecordInvalid, x.src.Path, fmt.Sprintf("bucket %s, record %s: %v", bucket, quoteKey(r.Key), err)).
 		inFile(d.file.Path).at(r.Offset).onPage(r.Page))
 }
@@ -322,6 +355,11 @@ func quoteKey(b []byte) string {
 }
 
 func (x *examination) describeMeta(be *Backend, d *database) {
+	if b, ok := d.bucket[keyspace.BucketMeta]; ok && !d.tree.Faults.InBucket(b) && !slices.ContainsFunc(d.rows[keyspace.BucketMeta],
+		func(r scan.Row) bool { return string(r.Key) == keyspace.MetaConsistentIndex }) {
+		x.badRecord(d, keyspace.BucketMeta, scan.Row{Key: []byte(keyspace.MetaConsistentIndex), Page: d.tree.Buckets[b].Holder},
+			errors.New("it is not there, and every etcd writes it"))
+	}
 	for _, r := range d.rows[keyspace.BucketMeta] {
 		var err error
 		switch string(r.Key) {
@@ -410,14 +448,10 @@ func (x *examination) describeLeases(be *Backend, d *database) {
 	}
 	n := d.contents.Count(b)
 	be.Leases = &n
-	bad := 0
-	for _, r := range d.rows[keyspace.BucketLease] {
-		if _, err := keyspace.DecodeLease(r.Key, r.Value); err != nil {
-			if bad++; bad <= x.opts.Limits.PerCode {
-				x.badRecord(d, keyspace.BucketLease, r, err)
-			}
-		}
+	for _, bad := range d.badLeases {
+		x.badRecord(d, keyspace.BucketLease, bad.row, bad.err)
 	}
+	x.badRecords += d.leaseFault - len(d.badLeases)
 	for _, r := range d.rows[keyspace.BucketAlarm] {
 		a, err := keyspace.DecodeAlarm(r.Key)
 		if err != nil {
@@ -454,6 +488,9 @@ func (x *examination) describeAuth(be *Backend, d *database) {
 		a.Users = append(a.Users, u.Name)
 	}
 	for _, r := range d.rows[keyspace.BucketAuthRoles] {
+		if err := keyspace.CheckRole(r.Value); err != nil {
+			x.badRecord(d, keyspace.BucketAuthRoles, r, err)
+		}
 		a.Roles = append(a.Roles, string(r.Key))
 	}
 }

@@ -25,6 +25,7 @@ const (
 	CodeBackendMissing         Code = "backend-missing"
 	CodeBackendByteOrder       Code = "backend-byte-order"
 	CodeBackendMetaNone        Code = "backend-meta-none"
+	CodeBackendMetaImpossible  Code = "backend-meta-impossible"
 	CodeBackendMetaRollback    Code = "backend-meta-rollback"
 	CodeBackendMetaChecksum    Code = "backend-meta-checksum"
 	CodeBackendTruncated       Code = "backend-truncated"
@@ -54,6 +55,7 @@ const (
 	CodeMVCCValueUndecodable     Code = "mvcc-value-undecodable"
 	CodeMVCCModRevision          Code = "mvcc-mod-revision"
 	CodeMVCCVersionChain         Code = "mvcc-version-chain"
+	CodeMVCCRevisionGap          Code = "mvcc-revision-gap"
 	CodeMVCCLeaseDangling        Code = "mvcc-lease-dangling"
 	CodeMVCCCompactionUnfinished Code = "mvcc-compaction-unfinished"
 
@@ -111,6 +113,10 @@ var catalogue = map[Code]entry{
 		"both meta pages are broken, so nothing says where the data begins",
 		"magic, version, checksum or fields of page 0 and page 1",
 		doOtherSource},
+	CodeBackendMetaImpossible: {SeverityError, true,
+		"the newer meta page passes bbolt's checks and names a root, mark, freelist or page size that cannot be: bbolt takes it and dies",
+		"the fields of the meta page, whose checksum is right",
+		"on a copy, `bbolt surgery revert-meta-page` goes back to the older meta, whose tree is described here; or restore from another source"},
 	CodeBackendMetaRollback: {SeverityError, false,
 		"the newer meta page is broken, so the last transaction is out of reach; etcd would go on from the one before without a word",
 		"the older meta is valid, the other one is not",
@@ -173,11 +179,11 @@ var catalogue = map[Code]entry{
 		"nothing to do when no other finding names lost pages; a defragmentation gives the space back"},
 	CodeBackendFreeReachable: {SeverityError, false,
 		"a page in use is listed as free: the next write would overwrite it",
-		"the stored freelist and the walk of the tree; etcd panics with \"reachable freed\" when checked",
+		"the stored freelist and the walk of the tree; bbolt panics with \"page N already freed\" when it gives the page up",
 		doCompact},
 	CodeBackendFreeDuplicate: {SeverityError, false,
 		"a page is listed as free twice: it would be handed out twice",
-		"the stored freelist; etcd panics with \"page N already freed\"",
+		"the stored freelist",
 		doCompact},
 	CodeBackendFreeInvalid: {SeverityError, false,
 		"the stored freelist is not one",
@@ -190,7 +196,7 @@ var catalogue = map[Code]entry{
 	CodeBackendRecordInvalid: {SeverityError, false,
 		"a record of a small bucket (meta, members, alarm, lease, auth, cluster) cannot be read",
 		"the record named",
-		"etcd stops at start on such a record; compare with another member, or restore from another source"},
+		"etcd stops at start on most of these; compare with another member, or restore from another source"},
 
 	CodeSnapshotHashMismatch: {SeverityError, false,
 		"the SHA-256 at the end of the snapshot is not that of its bytes; `etcdutl snapshot restore` refuses it, `snapshot status` does not look",
@@ -206,8 +212,8 @@ var catalogue = map[Code]entry{
 		"copy the snapshot again; to restore it as it is, cut it to the size of its pages and use --skip-hash-check"},
 
 	CodeMVCCKeyMalformed: {SeverityError, true,
-		"a record of bucket key whose key is not a revision; etcd panics on it at start",
-		"length, separator and sign of the key",
+		"a record of bucket key whose key is not a revision; etcd panics at start on most of these",
+		"length, separator, sign and mark of the key",
 		doOtherSource},
 	CodeMVCCValueUndecodable: {SeverityError, true,
 		"a record of bucket key whose value is no key-value message; etcd ends at start with \"failed to unmarshal mvccpb.KeyValue\"",
@@ -221,6 +227,10 @@ var catalogue = map[Code]entry{
 		"a record whose version and create revision contradict its mod revision: one of them has changed",
 		"version 1 is created at its own revision, each further version takes a revision at least",
 		"the key named cannot be trusted; compare with another member, the WAL or an older snapshot"},
+	CodeMVCCRevisionGap: {SeverityError, false,
+		"revisions above the compact revision are missing: etcd gives them out one by one, and only a compaction takes any away",
+		"the revisions before and after the gap, in key order",
+		"the writes of those revisions are not in this file; compare with another member, the WAL or an older snapshot"},
 	CodeMVCCLeaseDangling: {SeverityWarning, false,
 		"a live key hangs on a lease that does not exist: it never expires",
 		"the lease id in the key's latest record against bucket lease",

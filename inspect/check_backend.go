@@ -56,7 +56,11 @@ func (x *examination) checkMetas(d *database) {
 		return
 	}
 	other := 1 - active
-	if !metas[other].Valid() {
+	switch o := metas[other]; {
+	case o.Valid():
+	case o.Accepted() && o.Meta.Txid > d.db.Meta().Txid:
+		finding(CodeBackendMetaImpossible, other, "meta page %d of transaction %d is newer and its checksum is right, but %v", other, o.Meta.Txid, reasons(o))
+	default:
 		x.checkBrokenMeta(d, other, finding)
 	}
 	for slot, m := range metas {
@@ -103,6 +107,9 @@ func (x *examination) checkSize(d *database) {
 	need := int64(min(uint64(m.Pgid), 1<<46)) * int64(d.db.PageSize)
 	over := d.db.Size() - need
 	switch {
+	case uint64(m.Pgid) > 1<<46:
+		x.find(newFinding(CodeBackendTruncated, x.src.Path, fmt.Sprintf("the high-water mark is page %d, more than any file holds", m.Pgid)).
+			inFile(d.file.Path).at(d.db.Metas[d.db.Active].Offset).onPage(page.ID(d.db.Active)))
 	case over < 0:
 		x.find(newFinding(CodeBackendTruncated, x.src.Path, fmt.Sprintf("the file has %d bytes, its %d pages need %d: the last %d are missing",
 			d.db.Size(), m.Pgid, need, -over)).inFile(d.file.Path).at(d.db.Size()))
@@ -273,13 +280,20 @@ func revisionRange(lo, hi []byte) string {
 	return "all revisions"
 }
 
+// requiredBuckets are created by every etcd since 3.0 when it starts. Bucket
+// cluster came later.
+var requiredBuckets = []string{
+	keyspace.BucketKey, keyspace.BucketMeta, keyspace.BucketMembers, keyspace.BucketMembersRemoved, keyspace.BucketAlarm,
+	keyspace.BucketLease, keyspace.BucketAuth, keyspace.BucketAuthUsers, keyspace.BucketAuthRoles,
+}
+
 // checkBuckets misses the buckets without which a file is no etcd database. Where
 // the root bucket itself is damaged, the buckets are not missing but unread.
 func (x *examination) checkBuckets(d *database) {
 	if d.tree.Faults.InBucket(0) {
 		return
 	}
-	for _, name := range []string{keyspace.BucketKey, keyspace.BucketMeta, keyspace.BucketMembers} {
+	for _, name := range requiredBuckets {
 		if _, ok := d.bucket[name]; !ok {
 			x.find(newFinding(CodeBackendBucketMissing, x.src.Path, fmt.Sprintf("no bucket %s; the root bucket names %d buckets", name, len(d.bucket))).
 				inFile(d.file.Path).onPage(d.db.Meta().Root))

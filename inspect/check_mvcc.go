@@ -13,6 +13,7 @@ var mvccCodes = map[scan.RecordFaultKind]Code{
 	scan.RecordMod:   CodeMVCCModRevision,
 	scan.RecordChain: CodeMVCCVersionChain,
 	scan.RecordLease: CodeMVCCLeaseDangling,
+	scan.RecordGap:   CodeMVCCRevisionGap,
 }
 
 // checkRecords judges bucket key: records that cannot be what etcd wrote, and a
@@ -45,6 +46,8 @@ func describeRecord(f scan.RecordFault) string {
 	switch f.Kind {
 	case scan.RecordKey:
 		return fmt.Sprintf("page %d (bucket key), element %d: key %s is not a revision", f.Page, f.Element, quoteKey(f.Raw))
+	case scan.RecordGap:
+		return fmt.Sprintf("page %d (bucket key), element %d: revision %s follows revision %s, and what lies between is missing", f.Page, f.Element, f.Revision, f.After)
 	case scan.RecordValue:
 		return fmt.Sprintf("page %d (bucket key), element %d: the value of revision %s does not decode", f.Page, f.Element, f.Revision)
 	}

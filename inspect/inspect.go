@@ -73,6 +73,8 @@ type examination struct {
 	member   Member
 	findings []Finding
 
+	badRecords int // records of small buckets that cannot be read
+
 	log   *raftlog.Log // nil when there is no WAL to read
 	snaps []snapshot   // by term and index
 	db    *database    // the one that etcd would open; nil when none was read
@@ -114,6 +116,9 @@ func interruption(err error) string {
 }
 
 func (x *examination) examineFiles(ctx context.Context) error {
+	for _, err := range x.src.Unread {
+		x.note("%v", err)
+	}
 	if err := x.examineLog(ctx); err != nil {
 		return err
 	}

@@ -2,13 +2,12 @@ package inspect
 
 // Limits bound what a case holds, so that hostile evidence cannot fill memory.
 type Limits struct {
-	PerCode      int   // findings listed of one code in one source; the rest is counted
-	BucketBytes  int64 // bytes kept of one small bucket
-	ListedLeases int   // leases kept one by one; all are counted
+	PerCode     int   // findings listed of one code in one source; the rest is counted
+	BucketBytes int64 // bytes kept of one small bucket
 }
 
 // DefaultLimits are used where Options leave a limit at zero.
-var DefaultLimits = Limits{PerCode: 20, BucketBytes: 64 << 20, ListedLeases: 1 << 20}
+var DefaultLimits = Limits{PerCode: 20, BucketBytes: 64 << 20}
 
 func (l Limits) orDefault() Limits {
 	d := DefaultLimits
@@ -17,9 +16,6 @@ func (l Limits) orDefault() Limits {
 	}
 	if l.BucketBytes > 0 {
 		d.BucketBytes = l.BucketBytes
-	}
-	if l.ListedLeases > 0 {
-		d.ListedLeases = l.ListedLeases
 	}
 	return d
 }

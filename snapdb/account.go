@@ -70,7 +70,7 @@ func (v visit) unclaimed(t *Tree) visit {
 }
 
 func (t *Tree) isBranch(id page.ID) bool {
-	buf, err := t.File.ReadPage(id, t.buf)
+	buf, err := t.File.ReadPage(id, maxWalked, t.buf)
 	if err != nil || len(buf) < page.HeaderSize {
 		return false
 	}
@@ -116,7 +116,7 @@ func (t *Tree) nodesByID() []int32 {
 
 // firstKey reads the first key of a page, whatever its kind.
 func (t *Tree) firstKey(id page.ID) ([]byte, bool) {
-	buf, err := t.File.ReadPage(id, t.buf)
+	buf, err := t.File.ReadPage(id, maxWalked, t.buf)
 	if err != nil || len(buf) < page.HeaderSize {
 		return nil, false
 	}
@@ -142,7 +142,7 @@ func (t *Tree) elementOf(n int32, id page.ID) int {
 	if n < 0 {
 		return -1
 	}
-	buf, err := t.File.ReadPage(t.Nodes[n].ID, t.buf)
+	buf, err := t.File.ReadPage(t.Nodes[n].ID, maxWalked, t.buf)
 	if err != nil {
 		return -1
 	}
@@ -173,7 +173,7 @@ const (
 
 // A PageMap gives every page of the file exactly one class.
 type PageMap struct {
-	Class  []Class
+	Class  []Class // of the pages below the high-water mark; the others are ClassBeyondEnd
 	Counts [ClassBeyondEnd + 1]int64
 	// FreelistStored says whether free pages are the freelist's word or simply
 	// what nothing refers to.
@@ -184,13 +184,11 @@ type PageMap struct {
 // leaf was read.
 func (t *Tree) Account() *PageMap {
 	t.settleRanges()
-	m := &PageMap{Class: make([]Class, t.File.Pages())}
+	m := &PageMap{Class: make([]Class, t.pagesInUse())}
+	m.Counts[ClassBeyondEnd] = t.File.Pages() - int64(len(m.Class))
 	meta := t.File.Meta()
 	for id := range min(2, len(m.Class)) {
 		m.Class[id] = ClassMeta
-	}
-	for id := int(min(uint64(meta.Pgid), uint64(len(m.Class)))); id < len(m.Class); id++ {
-		m.Class[id] = ClassBeyondEnd
 	}
 	type run struct {
 		id       page.ID
@@ -279,14 +277,14 @@ func (t *Tree) readFreelist(m *PageMap) (page.Freelist, bool) {
 			Element: -1, Related: []page.ID{id}, Bucket: -1, Err: err})
 	}
 	if id >= page.ID(len(m.Class)) {
-		wrong(FaultPastEnd, fmt.Errorf("the freelist is page %d, the file ends with page %d", id, len(m.Class)-1))
+		wrong(FaultPastEnd, fmt.Errorf("the freelist is page %d, the file ends with page %d", id, t.File.Pages()-1))
 		return page.Freelist{}, false
 	}
 	if c := m.Class[id]; c != ClassFree {
 		wrong(FaultFreelist, fmt.Errorf("meta names page %d as the freelist, which the tree uses as a page of its own", id))
 		return page.Freelist{}, false
 	}
-	buf, err := t.File.ReadPage(id, nil)
+	buf, err := t.File.ReadPage(id, maxPageBytes, nil)
 	if err != nil {
 		bad(FaultUnreadable, 0, err)
 		return page.Freelist{}, false

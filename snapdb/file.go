@@ -34,8 +34,12 @@ type Slot struct {
 	Invalid []error // why the meta cannot be used; empty for a valid one
 }
 
-// Valid says whether bbolt would accept the meta.
+// Valid says whether the meta can be used.
 func (s Slot) Valid() bool { return s.Read && len(s.Invalid) == 0 }
+
+// Accepted says whether bbolt would take the meta: it looks at magic, version and
+// checksum only, and then dies of the rest.
+func (s Slot) Accepted() bool { return s.Read && s.Meta.Accepted() }
 
 // A File is one opened database.
 type File struct {
@@ -90,16 +94,6 @@ func (f *File) Pages() int64 {
 		return 0
 	}
 	return (f.DataSize + int64(f.PageSize) - 1) / int64(f.PageSize)
-}
-
-// SnapshotShape says whether the file looks as bbolt's Tx.WriteTo leaves it:
-// both metas valid, of one root, with consecutive transaction ids, and the
-// size equal to the high-water mark. A server writes its own two metas with
-// different roots, and preallocates.
-func (f *File) SnapshotShape() bool {
-	a, b := f.Metas[0], f.Metas[1]
-	return a.Valid() && b.Valid() && a.Meta.Root == b.Meta.Root && a.Meta.Txid == b.Meta.Txid+1 &&
-		a.Meta.Pgid == b.Meta.Pgid && f.DataSize == int64(a.Meta.Pgid)*int64(f.PageSize)
 }
 
 // As gives the same file seen from meta slot i, which must be valid.
@@ -160,10 +154,11 @@ func (f *File) readSlot(offset int64) (Slot, error) {
 }
 
 // ReadPage reads the bytes of page id with its overflow into buf, which grows
-// when needed. The length is bounded by what the elements claim, by the
-// overflow count and by the file. A page that begins past the end, or of which
-// not even the header is there, gives no bytes.
-func (f *File) ReadPage(id page.ID, buf []byte) ([]byte, error) {
+// when needed. The length is bounded by limit, by what the elements claim, by the
+// overflow count and by the file; of a page of no known kind only the page itself
+// is read. A page that begins past the end, or of which not even the header is
+// there, gives no bytes.
+func (f *File) ReadPage(id page.ID, limit int64, buf []byte) ([]byte, error) {
 	if id >= page.ID(f.Pages()) {
 		return buf[:0], nil
 	}
@@ -178,27 +173,21 @@ func (f *File) ReadPage(id page.ID, buf []byte) ([]byte, error) {
 	}
 	h := page.DecodeHeader((*[page.HeaderSize]byte)(buf))
 	whole := min((int64(h.Overflow)+1)*int64(f.PageSize), f.DataSize-offset)
-	if whole <= first {
+	kind := h.Kind()
+	if whole <= first || kind == page.KindUnknown || kind == page.KindMeta {
 		return buf, nil
 	}
-	if kind := h.Kind(); kind == page.KindLeaf || kind == page.KindBranch {
+	if kind == page.KindLeaf {
 		// A trashed overflow must not make us hold half the file: what the
 		// elements claim is enough.
-		table := min(int64(page.HeaderSize)+int64(h.Count)*page.ElementSize, whole)
-		if table > first {
+		if table := min(int64(page.HeaderSize)+int64(h.Count)*page.ElementSize, whole); table > first {
 			if buf, err = f.readAt(buf, offset, table); err != nil {
 				return buf[:0], err
 			}
 		}
-		if kind == page.KindLeaf {
-			whole = min(whole, max(first, clampInt64(page.Extent(buf))))
-		} else {
-			whole = min(whole, table+int64(h.Count)*page.MaxKeySize)
-		}
+		whole = min(whole, max(first, clampInt64(page.Extent(buf))))
 	}
-	if whole > maxPageBytes {
-		whole = maxPageBytes
-	}
+	whole = min(whole, max(first, limit))
 	buf, err = f.readAt(buf, offset, whole)
 	if err != nil {
 		return buf[:0], err

@@ -60,7 +60,10 @@ func (t *Tree) ReadLeaf(i int, b []byte, elements []Element, faults *FaultList) 
 		l.Overflow = h.Overflow
 	}
 	leaf, fault := page.OpenLeaf(b)
-	if fault != nil && !cut {
+	switch {
+	case fault != nil && !cut && h.Count == 0 && l.Parent >= 0:
+		report(FaultPageEmpty, -1, 10, fault.Err)
+	case fault != nil && !cut:
 		report(pageFaults[fault.Kind], fault.Element, fault.Offset, fault.Err)
 	}
 	if leaf.Len() == 0 && fault == nil && l.Parent >= 0 {
@@ -204,7 +207,7 @@ func (t *Tree) ReadInline(b int) ([]Element, []Fault) {
 	leaf, fault := page.OpenLeaf(bk.Inline)
 	at := func(kind FaultKind, element int, offset int64, err error) Fault {
 		return Fault{Kind: kind, Page: bk.Holder, Offset: bk.InlineOffset + offset, Element: element, Bucket: b,
-			Path: append(t.pathTo(b, -1), bk.Holder), Err: err}
+			Path: t.pathTo(b, -1), Err: err}
 	}
 	var faults []Fault
 	if fault != nil {
@@ -217,8 +220,17 @@ func (t *Tree) ReadInline(b int) ([]Element, []Fault) {
 		faults = append(faults, at(FaultPageID, -1, 0, fmt.Errorf("inline bucket %q: page number %d, overflow %d; both are 0 in an inline page", bk.Name, leaf.Header.ID, leaf.Header.Overflow)))
 	}
 	elements, bad, _ := readElements(&leaf, nil)
-	if bad != nil {
+	switch {
+	case bad != nil:
 		faults = append(faults, at(pageFaults[bad.Kind], bad.Element, bad.Offset, fmt.Errorf("inline bucket %q: %w", bk.Name, bad.Err)))
+	case fault == nil && leaf.End() != len(bk.Inline):
+		faults = append(faults, at(FaultPageBounds, -1, int64(leaf.End()), fmt.Errorf("inline bucket %q: its elements end at byte %d of %d", bk.Name, leaf.End(), len(bk.Inline))))
+	}
+	for _, e := range elements {
+		if e.Bucket { // bbolt inlines only buckets that hold none
+			faults = append(faults, at(FaultBucket, e.Index, int64(page.HeaderSize+e.Index*page.ElementSize), fmt.Errorf("inline bucket %q: a record says that it is a bucket", bk.Name)))
+			break
+		}
 	}
 	return elements, faults
 }

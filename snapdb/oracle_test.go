@@ -162,15 +162,15 @@ func firstDifference(a, b []record) string {
 // comparePages holds the class of every page against what bbolt says of it.
 func comparePages(t *testing.T, path string, db *bolt.DB, f *snapdb.File, m *snapdb.PageMap) {
 	t.Helper()
-	if int64(len(m.Class))*int64(f.PageSize) < f.DataSize {
-		t.Errorf("%s: %d pages for %d bytes", path, len(m.Class), f.DataSize)
+	if f.Pages()*int64(f.PageSize) < f.DataSize || uint64(len(m.Class)) != uint64(f.Meta().Pgid) {
+		t.Errorf("%s: %d pages, %d of them in use, for %d bytes", path, f.Pages(), len(m.Class), f.DataSize)
 	}
 	var sum int64
 	for _, n := range m.Counts {
 		sum += n
 	}
-	if sum != int64(len(m.Class)) {
-		t.Errorf("%s: the classes hold %d pages of %d", path, sum, len(m.Class))
+	if sum != f.Pages() {
+		t.Errorf("%s: the classes hold %d pages of %d", path, sum, f.Pages())
 	}
 	err := db.View(func(tx *bolt.Tx) error {
 		overflow := 0

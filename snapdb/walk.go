@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 
 	"etcd-forensics/snapdb/page"
@@ -72,6 +73,11 @@ type repeat struct {
 	bucket int
 }
 
+// maxWalked bounds the bytes read of one page before the pass. Branch pages have
+// at most a few keys more than a page holds, and the root bucket's records are
+// bucket headers.
+const maxWalked = 256 << 10
+
 // maxNesting bounds buckets inside buckets. etcd nests none.
 const maxNesting = 64
 
@@ -82,8 +88,8 @@ const maxNesting = 64
 // perKind bounds the faults kept of each kind; the rest is counted.
 func Walk(ctx context.Context, f *File, perKind int) (*Tree, error) {
 	t := &Tree{File: f, arena: make([]byte, 1, 4096), Faults: FaultList{PerKind: perKind}}
-	t.claimed = make([]uint64, f.Pages()/64+1)
 	m := f.Meta()
+	t.claimed = make([]uint64, t.pagesInUse()/64+1)
 	t.Buckets = []Bucket{{Parent: -1, Root: m.Root, Sequence: m.Sequence, Holder: page.ID(f.Active), Element: -1}}
 	if err := t.walkBucket(ctx, 0); err != nil {
 		return t, err
@@ -101,12 +107,27 @@ func Walk(ctx context.Context, f *File, perKind int) (*Tree, error) {
 
 // readBuckets reads leaf i for the buckets it names and walks them.
 func (t *Tree) readBuckets(ctx context.Context, i int) error {
-	buf, err := t.File.ReadPage(t.Leaves[i].ID, nil)
+	buf, err := t.File.ReadPage(t.Leaves[i].ID, maxWalked, nil)
 	if err != nil {
 		t.Report(t.UnreadableLeaf(i, err))
 		return nil
 	}
 	elements := t.ReadLeaf(i, buf, nil, &t.Faults)
+	plain, first := 0, 0
+	for k := len(elements) - 1; k >= 0; k-- {
+		if !elements[k].Bucket {
+			plain, first = plain+1, k
+		}
+	}
+	switch at := int64(page.HeaderSize); {
+	case plain == 0:
+	case plain == len(elements):
+		t.Report(t.leafFault(i, FaultPageRange, -1, at, errors.New("no record of the page is a bucket, as all records of the root bucket are")))
+	default:
+		e := elements[first]
+		t.Report(t.leafFault(i, FaultBucket, e.Index, at+int64(e.Index*page.ElementSize),
+			fmt.Errorf("record %q of the root bucket is no bucket; %d of %d are not", e.Key[:min(len(e.Key), 64)], plain, len(elements))))
+	}
 	for _, e := range elements {
 		if !e.Bucket {
 			continue
@@ -242,7 +263,7 @@ func (t *Tree) readBranch(b int, v visit) []visit {
 		t.Report(Fault{Kind: kind, Page: v.id, Offset: base + at, Element: element, Bucket: b,
 			Path: append(t.pathTo(b, v.parent), v.id), Lo: t.separator(v.lo), Hi: t.separator(v.hi), Err: err})
 	}
-	buf, err := t.File.ReadPage(v.id, t.buf)
+	buf, err := t.File.ReadPage(v.id, maxWalked, t.buf)
 	if err != nil {
 		report(FaultUnreadable, -1, 0, err)
 		return nil
@@ -361,6 +382,28 @@ func (t *Tree) misled(b int, v visit, h page.Header, want string) {
 		Err: fmt.Errorf("refers to page %d, a %s, where %s belongs", v.id, h.Kind(), want)})
 }
 
+// pagesInUse gives the pages below the high-water mark that begin in the file.
+func (t *Tree) pagesInUse() int64 {
+	return int64(min(uint64(t.File.Meta().Pgid), uint64(t.File.Pages())))
+}
+
+// Room gives the number of pages from id on before the next one to which a
+// reference leads, or before the end: more than that cannot be one page with its
+// overflow. Call it when no walk is under way.
+func (t *Tree) Room(id page.ID) int64 {
+	end := page.ID(t.pagesInUse())
+	next := id + 1
+	for next < end {
+		word := t.claimed[next/64] >> (next % 64)
+		if word != 0 {
+			next += page.ID(bits.TrailingZeros64(word))
+			break
+		}
+		next = (next/64 + 1) * 64
+	}
+	return int64(min(next, end) - id)
+}
+
 // pastMark says whether a page with its overflow leaves the pages in use.
 func (t *Tree) pastMark(id page.ID, overflow uint32) bool {
 	return uint64(id)+uint64(overflow) >= uint64(t.File.Meta().Pgid)
@@ -407,7 +450,7 @@ func (t *Tree) descend(root page.ID, way int) (depth int, ok bool) {
 		if id < 2 || id >= t.File.Meta().Pgid || id >= page.ID(t.File.Pages()) {
 			return 0, false
 		}
-		buf, err := t.File.ReadPage(id, t.buf)
+		buf, err := t.File.ReadPage(id, maxWalked, t.buf)
 		if err != nil || len(buf) < page.HeaderSize {
 			return 0, false
 		}

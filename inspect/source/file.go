@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 )
 
 // A File is one file of the evidence, open for reading only.
@@ -16,7 +15,6 @@ type File struct {
 	f        *os.File
 	before   os.FileInfo
 	progress func(bytes int64)
-	read     atomic.Int64
 
 	digest   [sha256.Size]byte
 	digested bool
@@ -46,10 +44,9 @@ func openFile(path string, progress func(bytes int64)) (*File, error) {
 
 var _ io.ReaderAt = (*File)(nil)
 
-// ReadAt implements io.ReaderAt and counts what it gives.
+// ReadAt implements io.ReaderAt and reports what it gives as progress.
 func (f *File) ReadAt(b []byte, offset int64) (int, error) {
 	n, err := f.f.ReadAt(b, offset)
-	f.read.Add(int64(n))
 	if f.progress != nil {
 		f.progress(int64(n))
 	}
@@ -61,9 +58,6 @@ func (f *File) Name() string { return filepath.Base(f.Path) }
 
 // Size gives the file's bytes when it was opened.
 func (f *File) Size() int64 { return f.before.Size() }
-
-// BytesRead gives the bytes read so far, those read twice counted twice.
-func (f *File) BytesRead() int64 { return f.read.Load() }
 
 // SetDigest records the SHA-256 of the whole file.
 func (f *File) SetDigest(sum [sha256.Size]byte) { f.digest, f.digested = sum, true }

@@ -45,6 +45,7 @@ type Source struct {
 	WALDir   string  // where the WAL is or should be, "" for a lone file
 	SnapDir  string
 	Strays   []Stray
+	Unread   []error // files beside the database that could not be opened
 }
 
 // A Stray is a file in a member's directories that was not opened.
@@ -201,12 +202,20 @@ func (s *Source) openSnap(opts Options) error {
 			s.Strays = append(s.Strays, Stray{Path: path, Name: name})
 			return nil
 		}
-		f, err := openFile(path, opts.Progress)
-		if err == nil {
-			*to = append(*to, f)
-		}
-		return err
+		s.open(path, to, opts)
+		return nil
 	})
+}
+
+// open opens a file beside the database. One that cannot be opened does not keep
+// the others from being judged.
+func (s *Source) open(path string, to *[]*File, opts Options) {
+	f, err := openFile(path, opts.Progress)
+	if err != nil {
+		s.Unread = append(s.Unread, err)
+		return
+	}
+	*to = append(*to, f)
 }
 
 // openWAL opens the segments.
@@ -216,11 +225,8 @@ func (s *Source) openWAL(opts Options) error {
 			s.Strays = append(s.Strays, Stray{Path: path, Name: name, WAL: true})
 			return nil
 		}
-		f, err := openFile(path, opts.Progress)
-		if err == nil {
-			s.WAL = append(s.WAL, f)
-		}
-		return err
+		s.open(path, &s.WAL, opts)
+		return nil
 	})
 }
 

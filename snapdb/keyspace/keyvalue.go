@@ -23,7 +23,7 @@ type KeyValue struct {
 var errKeyValue = errors.New("not a key-value message")
 
 // DecodeKeyValue reads a value of bucket key without allocating. It accepts
-// exactly what etcd's own decoder accepts: fields in any order, the last of a
+// exactly what the decoder of etcd 3.7 accepts: fields in any order, the last of a
 // repeated one wins, unknown ones are skipped.
 func DecodeKeyValue(b []byte) (KeyValue, error) {
 	var kv KeyValue

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -195,15 +196,27 @@ func DecodeUser(key, value []byte) (User, error) {
 	return u, err
 }
 
+// CheckRole says whether a value of bucket authRoles is a message (authpb.Role).
+func CheckRole(value []byte) error {
+	return eachField(value, func(protowire.Number, protowire.Type, uint64, []byte) {})
+}
+
 // DecodeStorageVersion reads meta's storageVersion, "3.6.0".
 func DecodeStorageVersion(b []byte) (string, error) { return decodeVersion(b) }
 
 // DecodeClusterVersion reads cluster's clusterVersion, "3.6.0".
 func DecodeClusterVersion(b []byte) (string, error) { return decodeVersion(b) }
 
+// versionRest is what may follow the second number: etcd panics on anything that
+// is no semantic version.
+var versionRest = regexp.MustCompile(`^[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
+
 func decodeVersion(b []byte) (string, error) {
 	parts := strings.Split(string(b), ".")
 	if len(b) > 64 || len(parts) < 3 {
+		return "", fmt.Errorf("%q is not a version", clip(b))
+	}
+	if !versionRest.MatchString(strings.Join(parts[2:], ".")) {
 		return "", fmt.Errorf("%q is not a version", clip(b))
 	}
 	for _, p := range parts[:2] {

@@ -105,12 +105,3 @@ func (r Revision) Append(b []byte) []byte {
 	}
 	return b
 }
-
-// DescribeRevision says what a separator or key of bucket key means, for messages
-// about damaged pages: a prefix of a revision is read as far as it goes.
-func DescribeRevision(b []byte) string {
-	if r, ok := DecodeRevision(b); ok {
-		return r.String()
-	}
-	return fmt.Sprintf("%q", b)
-}

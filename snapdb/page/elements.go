@@ -44,6 +44,9 @@ func OpenLeaf(b []byte) (Leaf, *Fault) {
 	return Leaf{Header: h, b: b, n: n, next: HeaderSize + n*ElementSize}, f
 }
 
+// maxElements is what the count of a page can say.
+const maxElements = 0xFFFF
+
 // openElements reads the header and settles the number of elements. pos is the
 // offset of the position within an element: keys begin where the elements end,
 // so the first element's position tells their number once more.
@@ -60,12 +63,12 @@ func openElements(b []byte, pos int) (Header, int, *Fault) {
 		return h, 0, nil
 	}
 	shown := uint64(binary.LittleEndian.Uint32(b[HeaderSize+pos:]))
-	trusted := shown%ElementSize == 0 && shown > 0 && shown/ElementSize <= uint64(room) && inRow(b, int(shown/ElementSize), pos)
+	trusted := shown%ElementSize == 0 && shown > 0 && shown/ElementSize <= uint64(min(room, maxElements)) && inRow(b, int(shown/ElementSize), pos)
 	switch {
-	case trusted && n > 0 && int(shown/ElementSize) != n:
+	case trusted && int(shown/ElementSize) != n:
 		return h, int(shown / ElementSize), fault(FaultCount, -1, 10, "the count is %d, the elements are %d", n, shown/ElementSize)
 	case n > room:
-		return h, room, fault(FaultCount, -1, 10, "%d elements, room for %d", n, room)
+		return h, min(room, maxElements), fault(FaultCount, -1, 10, "%d elements, room for %d", n, room)
 	}
 	return h, n, nil
 }

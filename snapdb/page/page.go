@@ -256,5 +256,11 @@ func (m Meta) Problems() []error {
 	return problems
 }
 
+// Accepted says whether bbolt accepts the meta (internal/common/meta.go,
+// Validate).
+func (m Meta) Accepted() bool {
+	return m.Magic == Magic && m.Version == Version && m.Checksum == m.sum
+}
+
 // ValidSize says whether n is a page size: a power of two from 512 to 65536.
 func ValidSize(n uint32) bool { return n >= MinSize && n <= MaxSize && n&(n-1) == 0 }

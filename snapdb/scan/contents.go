@@ -18,12 +18,12 @@ type Row struct {
 // Contents collects the records of chosen buckets, in key order.
 type Contents struct {
 	want  map[int]bool
-	limit int64 // bytes of keys and values kept of one bucket by one parser
+	limit int64 // bytes of keys and values of one bucket
 	sinks []*contentSink
 }
 
-// NewContents prepares a collection of the buckets with the given indexes. Of
-// each at most limit bytes are kept by each parser; Count goes on.
+// NewContents prepares a collection of the buckets with the given indexes. A
+// bucket with more than limit bytes is not kept; Count goes on.
 func NewContents(buckets []int, limit int64) *Contents {
 	c := &Contents{want: map[int]bool{}, limit: limit}
 	for _, b := range buckets {
@@ -54,11 +54,14 @@ func (s *contentSink) Leaf(l *Leaf) {
 	}
 	for i := range l.Elements {
 		e := &l.Elements[i]
-		size := int64(len(e.Key) + len(e.Value))
-		if s.size[l.Bucket]+size > s.of.limit {
+		if e.Bucket {
 			continue
 		}
-		s.size[l.Bucket] += size
+		s.size[l.Bucket] += int64(len(e.Key) + len(e.Value))
+		if s.size[l.Bucket] > s.of.limit {
+			s.rows[l.Bucket] = nil
+			continue
+		}
 		s.rows[l.Bucket] = append(s.rows[l.Bucket], Row{
 			Key: slices.Clone(e.Key), Value: slices.Clone(e.Value), Page: l.Page, Offset: l.Offset + int64(e.Offset),
 			leaf: l.Index, element: e.Index,
@@ -66,11 +69,16 @@ func (s *contentSink) Leaf(l *Leaf) {
 	}
 }
 
-// Rows gives the records that were kept of a bucket.
-func (c *Contents) Rows(bucket int) []Row {
-	var rows []Row
+// Rows gives the records of a bucket. whole is false, and there are none, when
+// they take more bytes than the limit.
+func (c *Contents) Rows(bucket int) (rows []Row, whole bool) {
+	var size int64
 	for _, s := range c.sinks {
 		rows = append(rows, s.rows[bucket]...)
+		size += s.size[bucket]
+	}
+	if size > c.limit {
+		return nil, false
 	}
 	slices.SortFunc(rows, func(a, b Row) int {
 		if a.leaf != b.leaf {
@@ -78,7 +86,7 @@ func (c *Contents) Rows(bucket int) []Row {
 		}
 		return a.element - b.element
 	})
-	return rows
+	return rows, true
 }
 
 // Count gives the number of records of a bucket, kept or not.

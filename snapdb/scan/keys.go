@@ -21,6 +21,7 @@ const (
 	RecordMod                              // the value's mod revision is not its key's
 	RecordChain                            // version and create revision contradict the mod revision
 	RecordLease                            // a live key hangs on a lease that does not exist
+	RecordGap                              // revisions before this one are missing
 )
 
 // RecordFaultKinds lists every kind, for tests that walk them.
@@ -38,6 +39,8 @@ type RecordFault struct {
 	Revision keyspace.Revision // of the record's key; zero for RecordKey
 	Key      []byte            // the key of the store, for the kinds whose value decodes
 	Value    keyspace.KeyValue // without key and value bytes
+
+	After keyspace.Revision // for RecordGap: the revision before the gap
 }
 
 // Keys counts bucket key and computes its HashKV as of a revision.
@@ -73,6 +76,21 @@ type leafSums struct {
 	first            uint32 // number of the first record kept
 	kept             uint16
 	deleted          bool // a tombstone at the compact revision is among them
+
+	// The first and last revision above the compact revision, for the search for
+	// gaps between leaves.
+	from, to span
+}
+
+// A span end is a revision without its mark; main 0 stands for none.
+type span struct {
+	main, sub int64
+}
+
+// follows says whether etcd can have given out s directly behind before: the next
+// operation of the same transaction, or the first of the next one.
+func (s span) follows(before span) bool {
+	return s.main == before.main && s.sub == before.sub+1 || s.main == before.main+1 && s.sub == 0
 }
 
 // recordSum is the CRC and length of one record at or below the compact revision.
@@ -117,7 +135,7 @@ type KeysResult struct {
 
 	Highest keyspace.Revision // of any record, counting or not; zero when there is none
 	Hash    uint32            // HashKV; meaningless when a leaf was damaged
-	Sound   bool              // every leaf of the bucket was read without a fault
+	Sound   bool              // every leaf and record of the bucket could be read
 
 	Faults     []RecordFault // the first of each kind, in file order
 	FaultCount map[RecordFaultKind]int
@@ -218,8 +236,20 @@ func (s *keySink) Leaf(l *Leaf) {
 		s.bytes += int64(size)
 		v := version{main: rev.Main, ref: size}
 		end := e.Offset + int(size)
+		if at := (span{rev.Main, rev.Sub}); rev.Main > k.CompactRevision {
+			switch {
+			case sums.from.main == 0:
+				sums.from = at
+			case l.Sound && !at.follows(sums.to):
+				s.gap(l, e, rev, sums.to)
+			}
+			sums.to = at
+		}
 		if rev.Main <= k.CompactRevision {
-			s.block[s.used] = recordSum{crc32.Checksum(l.Bytes[e.Offset:end], castagnoli), size}
+			s.block[s.used] = recordSum{size: size}
+			if l.Sound { // a damaged leaf has no part in a hash
+				s.block[s.used].crc = crc32.Checksum(l.Bytes[e.Offset:end], castagnoli)
+			}
 			v.ref = uint32(s.number*sumBlock + s.used)
 			s.used++
 			sums.kept++
@@ -264,6 +294,47 @@ func (k *Keys) countKept(l *Leaf) int {
 		}
 	}
 	return n
+}
+
+// gap reports a record before which revisions are missing.
+func (s *keySink) gap(l *Leaf, e *snapdb.Element, rev keyspace.Revision, after span) {
+	s.fault(RecordGap, l, e, rev, keyspace.KeyValue{})
+	f := s.faults[RecordGap].first
+	for i := range f {
+		if f[i].Offset == l.Offset+int64(e.Offset) {
+			f[i].After = keyspace.Revision{Main: after.main, Sub: after.sub}
+		}
+	}
+}
+
+// gaps looks for revisions missing between one leaf and the next, in key order.
+// Where a leaf was damaged nothing can be said.
+func (k *Keys) gaps(r *KeysResult) {
+	if !r.Sound {
+		return
+	}
+	// The first revision above the compaction is the next one; a store that was
+	// never compacted begins at 2 (kvstore.go, NewStore: currentRev 1).
+	before := span{max(k.CompactRevision, 1), math.MaxInt64 - 1}
+	look := func(s *leafSums, id page.ID) {
+		if s.from.main == 0 {
+			return
+		}
+		if !s.from.follows(before) {
+			r.FaultCount[RecordGap]++
+			r.Faults = append(r.Faults, RecordFault{Kind: RecordGap, Page: id, Offset: int64(id) * int64(k.tree.File.PageSize),
+				Revision: keyspace.Revision{Main: s.from.main, Sub: s.from.sub}, After: keyspace.Revision{Main: before.main}})
+		}
+		before = s.to
+	}
+	if k.tree.Buckets[k.bucket].Inline != nil {
+		look(&k.inline, k.tree.Buckets[k.bucket].Holder)
+	}
+	for i := range k.leaves {
+		if l := &k.tree.Leaves[i]; int(l.Bucket) == k.bucket {
+			look(&k.leaves[i], l.ID)
+		}
+	}
 }
 
 // chained says whether version and create revision can be those of a version
@@ -341,8 +412,9 @@ func (k *Keys) Finish() *KeysResult {
 			r.Faults = append(r.Faults, f.first...)
 		}
 	}
-	r.Sound = r.Sound && len(r.FaultCount) == 0 && k.bucket >= 0 && !k.tree.Faults.InBucket(k.bucket)
+	r.Sound = r.Sound && r.FaultCount[RecordKey]+r.FaultCount[RecordValue] == 0 && k.bucket >= 0 && !k.tree.Faults.InBucket(k.bucket)
 
+	k.gaps(r)
 	k.dangling(r)
 	r.Faults = firstOfEachKind(r.Faults, k.PerKind)
 

@@ -4,39 +4,40 @@ import (
 	"etcd-forensics/snapdb"
 )
 
-// maxRowLeaves bounds ReadRows: of the buckets it is meant for only bucket lease
-// has more than a few leaves, with about 100 leases on each.
-const maxRowLeaves = 1 << 16
+// maxRowBytes bounds one page of a small bucket.
+const maxRowBytes = 4 << 20
 
-// ReadRows reads the records of one small bucket by itself, before the pass, for
-// what the pass needs to know beforehand. Faults are left to the pass.
-func ReadRows(tree *snapdb.Tree, bucket int) []Row {
+// EachRow visits the records of one small bucket by itself, in key order, before
+// the pass, for what the pass needs to know beforehand. Faults are left to the
+// pass. Key and Value are valid during the call only.
+func EachRow(tree *snapdb.Tree, bucket int, visit func(Row)) {
 	var ignored snapdb.FaultList
 	bk := &tree.Buckets[bucket]
 	if bk.Inline != nil {
 		elements, _ := tree.ReadInline(bucket)
-		return appendRows(nil, elements, &Leaf{Index: -1, Page: bk.Holder, Offset: bk.InlineOffset})
+		eachElement(elements, &Leaf{Index: -1, Page: bk.Holder, Offset: bk.InlineOffset}, visit)
+		return
 	}
-	var rows []Row
-	for i, n := 0, 0; i < len(tree.Leaves) && n < maxRowLeaves; i++ {
+	var buf []byte
+	var elements []snapdb.Element
+	for i := range tree.Leaves {
 		l := tree.Leaves[i]
-		if int(l.Bucket) != bucket {
+		if int(l.Bucket) != bucket || l.ID == 0 {
 			continue
 		}
-		n++
-		b, err := tree.File.ReadPage(l.ID, nil)
-		if err != nil {
+		var err error
+		if buf, err = tree.File.ReadPage(l.ID, maxRowBytes, buf); err != nil {
 			continue
 		}
-		elements := tree.ReadLeaf(i, b, nil, &ignored)
-		rows = appendRows(rows, elements, &Leaf{Index: i, Page: l.ID, Offset: int64(l.ID) * int64(tree.File.PageSize)})
+		elements = tree.ReadLeaf(i, buf, elements[:0], &ignored)
+		eachElement(elements, &Leaf{Index: i, Page: l.ID, Offset: int64(l.ID) * int64(tree.File.PageSize)}, visit)
 	}
-	return rows
 }
 
-func appendRows(rows []Row, elements []snapdb.Element, l *Leaf) []Row {
+func eachElement(elements []snapdb.Element, l *Leaf, visit func(Row)) {
 	for _, e := range elements {
-		rows = append(rows, Row{Key: e.Key, Value: e.Value, Page: l.Page, Offset: l.Offset + int64(e.Offset), leaf: l.Index, element: e.Index})
+		if !e.Bucket {
+			visit(Row{Key: e.Key, Value: e.Value, Page: l.Page, Offset: l.Offset + int64(e.Offset), leaf: l.Index, element: e.Index})
+		}
 	}
-	return rows
 }

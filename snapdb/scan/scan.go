@@ -358,14 +358,16 @@ func (ps *parser) chunk(c *chunk) {
 		offset := int64(l.ID) * int64(ps.file.PageSize)
 		b := c.b[offset-c.offset:]
 		b = b[:min(int64(len(b)), ps.file.DataSize-offset)]
-		whole := int64(ps.file.PageSize)
+		whole, room := int64(ps.file.PageSize), ps.tree.Room(l.ID)
 		if len(b) >= page.HeaderSize {
-			whole *= int64(page.DecodeHeader((*[page.HeaderSize]byte)(b)).Overflow) + 1
+			if h := page.DecodeHeader((*[page.HeaderSize]byte)(b)); h.Kind() == page.KindLeaf {
+				whole *= min(int64(h.Overflow)+1, room)
+			}
 		}
 		err := badIn(c.bad, offset, min(whole, int64(len(b))))
 		if whole > int64(len(b)) {
 			if err == nil && offset+int64(len(b)) < ps.file.DataSize {
-				ps.buf, err = ps.file.ReadPage(l.ID, ps.buf)
+				ps.buf, err = ps.file.ReadPage(l.ID, whole, ps.buf)
 				b = ps.buf
 			}
 		} else {

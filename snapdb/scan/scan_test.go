@@ -40,12 +40,12 @@ func read(t testing.TB, r io.ReaderAt, size int64, revision int64, opts scan.Opt
 		case keyspace.BucketKey:
 			bucket = i
 		case keyspace.BucketMeta:
-			for _, row := range scan.ReadRows(tree, i) {
+			scan.EachRow(tree, i, func(row scan.Row) {
 				if k := string(row.Key); k == keyspace.MetaScheduledCompactRev || k == keyspace.MetaFinishedCompactRev {
 					rev, _ := keyspace.DecodeRevision(row.Value)
 					compact = max(compact, rev.Main)
 				}
-			}
+			})
 		}
 	}
 	keys := scan.NewKeys(tree, bucket, revision, compact, 10)
