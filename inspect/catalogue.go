@@ -285,7 +285,7 @@ var catalogue = map[Code]entry{
 		"the metadata record at the head of each segment",
 		"sort the segments by member; each segment's head says whose it is"},
 	CodeWALBehindBackend: {SeverityError, false,
-		"the database has applied entries that the log does not hold: a server on it never becomes ready, or answers with what it should not have",
+		"the database has applied entries that the log does not hold, because part of the log is gone or it was copied before the database: a server on it never becomes ready, or answers with what it should not have",
 		"consistent index or term of the database against the end of the log",
 		"do not start a server on the directory; restore from its database with --skip-hash-check, or take another member"},
 	CodeWALAheadOfBackend: {SeverityNote, false,
