@@ -48,8 +48,8 @@ bench-scale: ## ratios to SHA-256 on a 2 GiB store, which is built once
 	@test -f $(SCALE)/snapshot.db || (cd fixtures/gen/scale && $(GO) run . $(abspath $(SCALE)))
 	ETCD_FORENSICS_SCALE=$(abspath $(SCALE)) $(GO) test -run '^$$' -bench '^BenchmarkScale$$' -benchtime 1x -timeout 60m ./inspect
 
-mutants: ## twenty copies of real databases injured in each of 75 ways
-	MUTANTS=20 $(GO) test ./inspect -run Mutants -v -timeout 30m
+mutants: ## twenty injured copies of each kind, databases and logs
+	MUTANTS=20 $(GO) test ./inspect -run 'Mutants|Every' -v -timeout 60m
 
 fuzz: ## every fuzz target, FUZZTIME each
 	@for pkg in $$($(GO) list ./...); do \
