@@ -54,6 +54,12 @@ func describeRecord(f scan.RecordFault) string {
 	where := fmt.Sprintf("page %d (bucket key), element %d: revision %s of key %s", f.Page, f.Element, f.Revision, quoteKey(f.Key))
 	switch v := f.Value; f.Kind {
 	case scan.RecordChain:
+		if f.Revision.Tombstone {
+			return fmt.Sprintf("%s cannot follow the record before it: %s", where, f.Why)
+		}
+		if f.Why != "" {
+			return fmt.Sprintf("%s says version %d, created at %d; %s", where, v.Version, v.CreateRevision, f.Why)
+		}
 		return fmt.Sprintf("%s says version %d, created at %d; that cannot be", where, v.Version, v.CreateRevision)
 	case scan.RecordLease:
 		return fmt.Sprintf("%s hangs on lease %016x, which does not exist", where, uint64(v.Lease))

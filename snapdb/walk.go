@@ -212,31 +212,37 @@ func (t *Tree) walkFrom(ctx context.Context, b int, from visit) error {
 // is nothing to follow.
 func (t *Tree) refer(b int, v visit) bool {
 	hwm := t.File.Meta().Pgid
-	holder, offset := t.referenceAt(b, v)
-	bad := Fault{Page: holder, Offset: offset, Element: v.element, Related: []page.ID{v.id}, Bucket: b,
-		Path: t.pathTo(b, v.parent), Lo: t.separator(v.lo), Hi: t.separator(v.hi)}
+	var kind FaultKind
+	var err error
 	switch {
 	case v.id < 2:
-		bad.Kind, bad.Err = FaultOutOfRange, fmt.Errorf("refers to page %d, which is a meta page", v.id)
+		kind, err = FaultOutOfRange, fmt.Errorf("refers to page %d, which is a meta page", v.id)
 	case v.id >= hwm:
-		bad.Kind, bad.Err = FaultOutOfRange, fmt.Errorf("refers to page %d, the high-water mark is %d", v.id, hwm)
+		kind, err = FaultOutOfRange, fmt.Errorf("refers to page %d, the high-water mark is %d", v.id, hwm)
 	case v.id >= page.ID(t.File.Pages()):
-		bad.Kind, bad.Err = FaultPastEnd, fmt.Errorf("refers to page %d, the file ends with page %d", v.id, t.File.Pages()-1)
-	case t.claimed[v.id/64]&(1<<(v.id%64)) != 0:
-		for p := v.parent; p >= 0; p = t.Nodes[p].Parent {
-			if t.Nodes[p].ID == v.id {
-				bad.Kind, bad.Err = FaultPageCycle, fmt.Errorf("refers to page %d, which is above it", v.id)
-				t.Report(bad)
-				return false
-			}
-		}
-		t.again = append(t.again, repeat{v, b})
-		return false
-	default:
+		kind, err = FaultPastEnd, fmt.Errorf("refers to page %d, the file ends with page %d", v.id, t.File.Pages()-1)
+	case t.claimed[v.id/64]&(1<<(v.id%64)) == 0:
 		t.claimed[v.id/64] |= 1 << (v.id % 64)
 		return true
+	case t.above(v):
+		kind, err = FaultPageCycle, fmt.Errorf("refers to page %d, which is above it", v.id)
+	default:
+		t.again = append(t.again, repeat{v, b})
+		return false
 	}
-	t.Report(bad)
+	holder, offset := t.referenceAt(b, v)
+	t.Report(Fault{Kind: kind, Page: holder, Offset: offset, Element: v.element, Related: []page.ID{v.id}, Bucket: b,
+		Path: t.pathTo(b, v.parent), Lo: t.separator(v.lo), Hi: t.separator(v.hi), Err: err})
+	return false
+}
+
+// above says whether the page that v leads to is one of those that lead to v.
+func (t *Tree) above(v visit) bool {
+	for p := v.parent; p >= 0; p = t.Nodes[p].Parent {
+		if t.Nodes[p].ID == v.id {
+			return true
+		}
+	}
 	return false
 }
 

@@ -163,6 +163,24 @@ func TestSmallRecordsAreThoseOfEtcd(t *testing.T) {
 	}
 }
 
+func TestKeyValuesOfEverySizeAreThoseOfEtcd(t *testing.T) {
+	for n := range 20000 {
+		want := &mvccpb.KeyValue{
+			Key: bytes.Repeat([]byte("k"), n%300), CreateRevision: int64(n) * int64(n), ModRevision: 1 << (n % 63), Version: int64(n % 200),
+			Value: bytes.Repeat([]byte("v"), n), Lease: int64(n % 3),
+		}
+		b, err := proto.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kv, err := DecodeKeyValue(b)
+		if err != nil || !bytes.Equal(kv.Key, want.Key) || !bytes.Equal(kv.Value, want.Value) || kv.CreateRevision != want.CreateRevision ||
+			kv.ModRevision != want.ModRevision || kv.Version != want.Version || kv.Lease != want.Lease {
+			t.Fatalf("%d: %v, %d and %d bytes, %d %d %d %d", n, err, len(kv.Key), len(kv.Value), kv.CreateRevision, kv.ModRevision, kv.Version, kv.Lease)
+		}
+	}
+}
+
 func BenchmarkDecodeKeyValue(b *testing.B) {
 	m, err := proto.Marshal(&mvccpb.KeyValue{Key: bytes.Repeat([]byte("k"), 60), CreateRevision: 1 << 20, ModRevision: 1 << 21, Version: 7, Value: make([]byte, 1500)})
 	if err != nil {

@@ -27,13 +27,66 @@ var errKeyValue = errors.New("not a key-value message")
 // repeated one wins, unknown ones are skipped.
 func DecodeKeyValue(b []byte) (KeyValue, error) {
 	var kv KeyValue
+	if b = decodeUsual(b, &kv); len(b) == 0 {
+		return kv, nil
+	}
+	return kv, decodeFields(b, &kv)
+}
+
+// decodeUsual reads the fields that etcd writes, in the order in which it writes
+// them, and gives what is left.
+func decodeUsual(b []byte, kv *KeyValue) []byte {
+	if len(b) > 1 && b[0] == 1<<3|2 && b[1] < 0x80 && int(b[1]) <= len(b)-2 {
+		n := 2 + int(b[1])
+		kv.Key = b[2:n:n]
+		b = b[n:]
+	}
+	if v, n := shortVarint(b, 2<<3); n > 0 {
+		kv.CreateRevision, b = v, b[n:]
+	}
+	if v, n := shortVarint(b, 3<<3); n > 0 {
+		kv.ModRevision, b = v, b[n:]
+	}
+	if v, n := shortVarint(b, 4<<3); n > 0 {
+		kv.Version, b = v, b[n:]
+	}
+	if len(b) > 2 && b[0] == 5<<3|2 {
+		if v, n := consumeBytes(b[1:]); n > 0 {
+			kv.Value = v
+			b = b[1+n:]
+		}
+	}
+	return b
+}
+
+// shortVarint reads a field with the given tag whose number takes at most six
+// bytes. n is 0 when there is none, or fewer than eight bytes are left.
+func shortVarint(b []byte, tag byte) (v int64, n int) {
+	if len(b) < 8 || b[0] != tag {
+		return 0, 0
+	}
+	if b[1] < 0x80 {
+		return int64(b[1]), 2
+	}
+	v = int64(b[1] & 0x7f)
+	for n = 2; n < 7; n++ {
+		v |= int64(b[n]&0x7f) << (7 * (n - 1))
+		if b[n] < 0x80 {
+			return v, n + 1
+		}
+	}
+	return 0, 0
+}
+
+// decodeFields reads fields in any order into kv.
+func decodeFields(b []byte, kv *KeyValue) error {
 	for len(b) > 0 {
 		tag := b[0]
 		switch tag {
 		case 1<<3 | 2, 5<<3 | 2:
 			v, n := consumeBytes(b[1:])
 			if n < 0 {
-				return kv, errKeyValue
+				return errKeyValue
 			}
 			if tag == 1<<3|2 {
 				kv.Key = v
@@ -44,7 +97,7 @@ func DecodeKeyValue(b []byte) (KeyValue, error) {
 		case 2 << 3, 3 << 3, 4 << 3, 6 << 3:
 			v, n := protowire.ConsumeVarint(b[1:])
 			if n < 0 {
-				return kv, errKeyValue
+				return errKeyValue
 			}
 			switch tag >> 3 {
 			case 2:
@@ -60,34 +113,39 @@ func DecodeKeyValue(b []byte) (KeyValue, error) {
 		default:
 			num, typ, n := protowire.ConsumeTag(b)
 			if n < 0 || num > protowire.MaxValidNumber {
-				return kv, errKeyValue
+				return errKeyValue
 			}
 			if n > 1 && num <= 6 {
 				// A known field with an overlong tag: rare enough to be spelled
 				// again in its short form.
 				rest, ok := shortTag(b[n:], num, typ)
 				if !ok {
-					return kv, errKeyValue
+					return errKeyValue
 				}
-				if err := mergeKeyValue(&kv, rest); err != nil {
-					return kv, err
+				if err := mergeKeyValue(kv, rest); err != nil {
+					return err
 				}
 			}
 			m := protowire.ConsumeFieldValue(num, typ, b[n:])
 			if m < 0 {
-				return kv, errKeyValue
+				return errKeyValue
 			}
 			b = b[n+m:]
 		}
 	}
-	return kv, nil
+	return nil
 }
 
 func consumeBytes(b []byte) ([]byte, int) {
-	// Most lengths are one byte.
+	// Most lengths are one or two bytes.
 	if len(b) > 0 && b[0] < 0x80 && int(b[0]) < len(b) {
 		n := 1 + int(b[0])
 		return b[1:n:n], n
+	}
+	if len(b) > 1 && b[0] >= 0x80 && b[1] < 0x80 {
+		if n := 2 + (int(b[1])<<7 | int(b[0]&0x7f)); n <= len(b) {
+			return b[2:n:n], n
+		}
 	}
 	return protowire.ConsumeBytes(b)
 }

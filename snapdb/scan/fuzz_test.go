@@ -63,6 +63,7 @@ func FuzzDatabase(f *testing.F) {
 			t.Fatal(err)
 		}
 		keys := scan.NewKeys(tree, len(tree.Buckets)-1, 0, int64(at%64), 5)
+		keys.Compacted = which&0x40 != 0
 		res, err := scan.Run(context.Background(), tree, scan.Options{Digest: which&0x80 != 0}, keys)
 		if err != nil {
 			t.Fatal(err)

@@ -1,47 +1,12 @@
 package scan
 
 import (
-	"cmp"
 	"hash/crc32"
 	"math"
-	"slices"
-	"sync"
 
 	"etcd-forensics/snapdb"
 	"etcd-forensics/snapdb/keyspace"
-	"etcd-forensics/snapdb/page"
 )
-
-// RecordFaultKind is a rule of bucket key that a record breaks.
-type RecordFaultKind uint8
-
-const (
-	RecordKey   RecordFaultKind = iota + 1 // the key is not a revision
-	RecordValue                            // the value does not decode
-	RecordMod                              // the value's mod revision is not its key's
-	RecordChain                            // version and create revision contradict the mod revision
-	RecordLease                            // a live key hangs on a lease that does not exist
-	RecordGap                              // revisions before this one are missing
-)
-
-// RecordFaultKinds lists every kind, for tests that walk them.
-func RecordFaultKinds() []RecordFaultKind {
-	return []RecordFaultKind{RecordKey, RecordValue, RecordMod}
-}
-
-// A RecordFault is a record of bucket key that cannot be what etcd wrote.
-type RecordFault struct {
-	Kind     RecordFaultKind
-	Page     page.ID
-	Element  int
-	Offset   int64 // of the record's key, from the start of the file
-	Raw      []byte
-	Revision keyspace.Revision // of the record's key; zero for RecordKey
-	Key      []byte            // the key of the store, for the kinds whose value decodes
-	Value    keyspace.KeyValue // without key and value bytes
-
-	After keyspace.Revision // for RecordGap: the revision before the gap
-}
 
 // Keys counts bucket key and computes its HashKV as of a revision.
 //
@@ -56,70 +21,31 @@ type Keys struct {
 	Revision        int64 // records above it do not count; 0 for all
 	CompactRevision int64 // -1 when nothing was ever compacted
 	PerKind         int   // record faults kept of each kind
+	// Compacted says that no compaction is under way, so that what it leaves is
+	// all there is at or below the compact revision.
+	Compacted bool
 	// Leases are the ids of all leases; nil when they are not known, and then no
 	// key is held against them.
 	Leases map[int64]bool
 
 	tree   *snapdb.Tree
 	bucket int
-	table  *table
+	hasher hasher
+	table  *table[latest]
+	chains *table[chain]
+	sums   sumBlocks
 	leaves []leafSums // by Tree.Leaves; leaf 0 of an inline bucket is extra
 	inline leafSums
 	sinks  []*keySink
 }
 
-// leafSums is what the joining of the CRCs needs of one leaf. The records at or
-// below the compact revision come first.
-type leafSums struct {
-	headCRC, tailCRC uint32
-	headLen, tailLen uint32
-	first            uint32 // number of the first record kept
-	kept             uint16
-	deleted          bool // a tombstone at the compact revision is among them
-
-	// The first and last revision above the compact revision, for the search for
-	// gaps between leaves.
-	from, to span
-}
-
-// A span end is a revision without its mark; main 0 stands for none.
-type span struct {
-	main, sub int64
-}
-
-// follows says whether etcd can have given out s directly behind before: the next
-// operation of the same transaction, or the first of the next one.
-func (s span) follows(before span) bool {
-	return s.main == before.main && s.sub == before.sub+1 || s.main == before.main+1 && s.sub == 0
-}
-
-// recordSum is the CRC and length of one record at or below the compact revision.
-type recordSum struct {
-	crc, size uint32
-}
-
-const sumBlock = 1 << 16
-
 // NewKeys prepares the count for bucket number bucket of tree, -1 when the tree
 // has no bucket key.
 func NewKeys(tree *snapdb.Tree, bucket int, revision, compactRevision int64, perKind int) *Keys {
-	k := &Keys{Revision: revision, CompactRevision: compactRevision, PerKind: perKind, tree: tree, bucket: bucket, table: newTable()}
-	k.leaves = make([]leafSums, len(tree.Leaves))
-	return k
-}
-
-// blocks hands out numbers for recordSums.
-type sumBlocks struct {
-	mu     sync.Mutex
-	blocks [][]recordSum
-}
-
-func (s *sumBlocks) next() (number int, block []recordSum) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	block = make([]recordSum, sumBlock)
-	s.blocks = append(s.blocks, block)
-	return len(s.blocks) - 1, block
+	return &Keys{
+		Revision: revision, CompactRevision: compactRevision, PerKind: perKind, tree: tree, bucket: bucket,
+		hasher: newHasher(), table: newTable(keepLatest), chains: newTable((*chain).add), leaves: make([]leafSums, len(tree.Leaves)),
+	}
 }
 
 // A KeysResult is what bucket key says as of a revision.
@@ -143,11 +69,9 @@ type KeysResult struct {
 
 type keySink struct {
 	keys    *Keys
-	sums    *sumBlocks
-	batch   batcher
-	block   []recordSum
-	number  int // of block
-	used    int
+	kept    keptSums
+	batch   batcher[latest]
+	chains  chainSums
 	faults  map[RecordFaultKind]*recordFaults
 	unsound bool
 	leased  map[uint64]leasedRecord // by key hash: the latest record whose lease does not exist
@@ -156,20 +80,12 @@ type keySink struct {
 	highest                      keyspace.Revision
 }
 
-type recordFaults struct {
-	first []RecordFault
-	count int
-}
-
 // Sink implements Consumer.
 func (k *Keys) Sink() Sink {
 	s := &keySink{keys: k, faults: map[RecordFaultKind]*recordFaults{}}
-	s.batch.table = k.table
-	if len(k.sinks) == 0 {
-		s.sums = &sumBlocks{}
-	} else {
-		s.sums = k.sinks[0].sums
-	}
+	s.kept.of = &k.sums
+	s.batch.table, s.chains.batch.table = k.table, k.chains
+	s.chains.open = make([]uint64, groups)
 	k.sinks = append(k.sinks, s)
 	return s
 }
@@ -185,15 +101,7 @@ func (s *keySink) Leaf(l *Leaf) {
 	if limit == 0 {
 		limit = math.MaxInt64
 	}
-	var sums leafSums
-	if room := sumBlock - s.used; s.block == nil || len(l.Elements) > room {
-		// Only a leaf that holds records to keep needs a block.
-		if n := k.countKept(l); n > 0 && (s.block == nil || n > room) {
-			s.number, s.block = s.sums.next()
-			s.used = 0
-		}
-	}
-	sums.first = uint32(s.number*sumBlock + s.used)
+	sums := leafSums{first: s.kept.reserve(l, k.CompactRevision)}
 	start := 0
 	if len(l.Elements) > 0 {
 		start = l.Elements[0].Offset
@@ -204,7 +112,7 @@ func (s *keySink) Leaf(l *Leaf) {
 		rev, ok := keyspace.DecodeRevision(e.Key)
 		if !ok || e.Bucket {
 			if l.Sound { // what a damaged page holds is the page's fault
-				s.fault(RecordKey, l, e, rev, keyspace.KeyValue{})
+				s.fault(RecordKey, l, e, rev, &keyspace.KeyValue{})
 			}
 			continue
 		}
@@ -215,28 +123,18 @@ func (s *keySink) Leaf(l *Leaf) {
 			continue
 		}
 		kv, err := keyspace.DecodeKeyValue(e.Value)
-		switch {
-		case !l.Sound:
-		case err != nil:
-			s.fault(RecordValue, l, e, rev, keyspace.KeyValue{})
-		case rev.Tombstone: // a key alone
-		case len(e.Value) == 0:
-			// Only the bump record is empty, and it lies where the compaction that
-			// came with it was marked.
-			if rev.Main > k.CompactRevision {
-				s.fault(RecordValue, l, e, rev, keyspace.KeyValue{})
+		hash, hash2 := k.hasher.hashes(kv.Key)
+		if l.Sound {
+			if kind := k.judge(rev, e, &kv, err); kind != 0 {
+				s.fault(kind, l, e, rev, &kv)
 			}
-		case kv.ModRevision != rev.Main:
-			s.fault(RecordMod, l, e, rev, kv)
-		case !chained(kv):
-			s.fault(RecordChain, l, e, rev, kv)
 		}
 		s.revisions++
 		size := uint32(len(e.Key) + len(e.Value))
 		s.bytes += int64(size)
-		v := version{main: rev.Main, ref: size}
-		end := e.Offset + int(size)
-		if at := (span{rev.Main, rev.Sub}); rev.Main > k.CompactRevision {
+		ref, end := size, e.Offset+int(size)
+		if rev.Main > k.CompactRevision {
+			at := span{rev.Main, rev.Sub}
 			switch {
 			case sums.from.main == 0:
 				sums.from = at
@@ -244,39 +142,34 @@ func (s *keySink) Leaf(l *Leaf) {
 				s.gap(l, e, rev, sums.to)
 			}
 			sums.to = at
-		}
-		if rev.Main <= k.CompactRevision {
-			s.block[s.used] = recordSum{size: size}
+		} else {
 			if l.Sound { // a damaged leaf has no part in a hash
-				s.block[s.used].crc = crc32.Checksum(l.Bytes[e.Offset:end], castagnoli)
+				sums.headCRC = crc32.Update(sums.headCRC, castagnoli, l.Bytes[e.Offset:end])
 			}
-			v.ref = uint32(s.number*sumBlock + s.used)
-			s.used++
+			deleted := rev.Tombstone && rev.Main == k.CompactRevision
+			kept := recordSum{crc: sums.headCRC, size: size}
+			if !rev.Tombstone {
+				kept.link = link(incarnation(hash, kv.CreateRevision), kv.Version)
+			}
+			ref = s.kept.add(kept, deleted)
 			sums.kept++
+			sums.deleted = sums.deleted || deleted
 			headEnd = end
-			if rev.Tombstone && rev.Main == k.CompactRevision {
-				sums.deleted = true
-				s.block[s.used-1].size |= deletedAtCompaction
-			}
 		}
 		tailEnd = end
 		if rev.Tombstone {
 			s.tombstones++
-			v.ref |= tombstone
+			ref |= tombstone
 		}
-		v.hash, v.hash2 = k.table.hashes(kv.Key)
-		s.batch.add(v)
+		s.batch.add(hash, hash2, newLatest(rev.Main, ref))
+		s.chains.add(hash, hash2, rev, &kv, k.CompactRevision)
 		if kv.Lease != 0 && k.Leases != nil && !k.Leases[kv.Lease] {
-			s.lease(l, e, v, rev, kv)
+			s.lease(l, e, hash, rev, &kv)
 		}
 	}
 	if l.Sound {
-		if headEnd > start {
-			sums.headCRC, sums.headLen = crc32.Checksum(l.Bytes[start:headEnd], castagnoli), uint32(headEnd-start)
-		}
-		if tailEnd > headEnd {
-			sums.tailCRC, sums.tailLen = crc32.Checksum(l.Bytes[headEnd:tailEnd], castagnoli), uint32(tailEnd-headEnd)
-		}
+		sums.headLen, sums.tailLen = uint32(headEnd-start), uint32(tailEnd-headEnd)
+		sums.tailCRC = crc32.Checksum(l.Bytes[headEnd:tailEnd], castagnoli)
 	}
 	if l.Index < 0 {
 		k.inline = sums
@@ -285,113 +178,24 @@ func (s *keySink) Leaf(l *Leaf) {
 	}
 }
 
-// countKept counts the records of a leaf at or below the compact revision.
-func (k *Keys) countKept(l *Leaf) int {
-	n := 0
-	for i := range l.Elements {
-		if rev, ok := keyspace.DecodeRevision(l.Elements[i].Key); ok && rev.Main <= k.CompactRevision {
-			n++
+// judge gives the kind of fault of a record by itself, 0 for none.
+func (k *Keys) judge(rev keyspace.Revision, e *snapdb.Element, kv *keyspace.KeyValue, err error) RecordFaultKind {
+	switch {
+	case err != nil:
+		return RecordValue
+	case rev.Tombstone: // a key alone
+	case len(e.Value) == 0:
+		// Only the bump record is empty, and it lies where the compaction that
+		// came with it was marked.
+		if rev.Main > k.CompactRevision {
+			return RecordValue
 		}
+	case kv.ModRevision != rev.Main:
+		return RecordMod
+	case !chained(kv):
+		return RecordChain
 	}
-	return n
-}
-
-// gap reports a record before which revisions are missing.
-func (s *keySink) gap(l *Leaf, e *snapdb.Element, rev keyspace.Revision, after span) {
-	s.fault(RecordGap, l, e, rev, keyspace.KeyValue{})
-	f := s.faults[RecordGap].first
-	for i := range f {
-		if f[i].Offset == l.Offset+int64(e.Offset) {
-			f[i].After = keyspace.Revision{Main: after.main, Sub: after.sub}
-		}
-	}
-}
-
-// gaps looks for revisions missing between one leaf and the next, in key order.
-// Where a leaf was damaged nothing can be said.
-func (k *Keys) gaps(r *KeysResult) {
-	if !r.Sound {
-		return
-	}
-	// The first revision above the compaction is the next one; a store that was
-	// never compacted begins at 2 (kvstore.go, NewStore: currentRev 1).
-	before := span{max(k.CompactRevision, 1), math.MaxInt64 - 1}
-	look := func(s *leafSums, id page.ID) {
-		if s.from.main == 0 {
-			return
-		}
-		if !s.from.follows(before) {
-			r.FaultCount[RecordGap]++
-			r.Faults = append(r.Faults, RecordFault{Kind: RecordGap, Page: id, Offset: int64(id) * int64(k.tree.File.PageSize),
-				Revision: keyspace.Revision{Main: s.from.main, Sub: s.from.sub}, After: keyspace.Revision{Main: before.main}})
-		}
-		before = s.to
-	}
-	if k.tree.Buckets[k.bucket].Inline != nil {
-		look(&k.inline, k.tree.Buckets[k.bucket].Holder)
-	}
-	for i := range k.leaves {
-		if l := &k.tree.Leaves[i]; int(l.Bucket) == k.bucket {
-			look(&k.leaves[i], l.ID)
-		}
-	}
-}
-
-// chained says whether version and create revision can be those of a version
-// written at the mod revision: a key's first version is created there, and each
-// further one takes a revision at least (etcd v3.7.3,
-// server/storage/mvcc/kvstore_txn.go, put).
-func chained(kv keyspace.KeyValue) bool {
-	return kv.Version >= 1 && kv.CreateRevision >= 1 && kv.CreateRevision <= kv.ModRevision &&
-		(kv.Version == 1) == (kv.CreateRevision == kv.ModRevision) && kv.Version-1 <= kv.ModRevision-kv.CreateRevision
-}
-
-// A leasedRecord is a record whose lease does not exist. It is a fault only when
-// it is its key's latest, which is known after the pass.
-type leasedRecord struct {
-	main  int64
-	fault RecordFault
-}
-
-// maxLeased bounds the leased records one parser keeps.
-const maxLeased = 1 << 18
-
-func (s *keySink) lease(l *Leaf, e *snapdb.Element, v version, rev keyspace.Revision, kv keyspace.KeyValue) {
-	if old, ok := s.leased[v.hash]; ok && old.main >= rev.Main || !ok && len(s.leased) >= maxLeased {
-		return
-	}
-	if s.leased == nil {
-		s.leased = map[uint64]leasedRecord{}
-	}
-	s.leased[v.hash] = leasedRecord{rev.Main, newRecordFault(RecordLease, l, e, rev, kv)}
-}
-
-func newRecordFault(kind RecordFaultKind, l *Leaf, e *snapdb.Element, rev keyspace.Revision, kv keyspace.KeyValue) RecordFault {
-	r := RecordFault{Kind: kind, Page: l.Page, Element: e.Index, Offset: l.Offset + int64(e.Offset), Revision: rev,
-		Raw: slices.Clone(e.Key[:min(len(e.Key), 64)]), Key: slices.Clone(kv.Key[:min(len(kv.Key), 4096)]), Value: kv}
-	r.Value.Key, r.Value.Value = nil, nil
-	return r
-}
-
-func (s *keySink) fault(kind RecordFaultKind, l *Leaf, e *snapdb.Element, rev keyspace.Revision, kv keyspace.KeyValue) {
-	f := s.faults[kind]
-	if f == nil {
-		f = &recordFaults{}
-		s.faults[kind] = f
-	}
-	f.count++
-	at := RecordFault{Kind: kind, Offset: l.Offset + int64(e.Offset)}
-	if len(f.first) == s.keys.PerKind && (len(f.first) == 0 || compareRecordFaults(at, f.first[len(f.first)-1]) >= 0) {
-		return
-	}
-	r := newRecordFault(kind, l, e, rev, kv)
-	i, _ := slices.BinarySearchFunc(f.first, r, compareRecordFaults)
-	f.first = slices.Insert(f.first, i, r)
-	f.first = f.first[:min(len(f.first), s.keys.PerKind)]
-}
-
-func compareRecordFaults(a, b RecordFault) int {
-	return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Kind, b.Kind))
+	return 0
 }
 
 // Finish puts the parsers' parts together. Call it once, after the pass.
@@ -400,6 +204,7 @@ func (k *Keys) Finish() *KeysResult {
 	var bytes int64
 	for _, s := range k.sinks {
 		s.batch.flush()
+		s.chains.batch.flush()
 		r.Revisions += s.revisions
 		r.Tombstones += s.tombstones
 		bytes += s.bytes
@@ -414,132 +219,123 @@ func (k *Keys) Finish() *KeysResult {
 	}
 	r.Sound = r.Sound && r.FaultCount[RecordKey]+r.FaultCount[RecordValue] == 0 && k.bucket >= 0 && !k.tree.Faults.InBucket(k.bucket)
 
+	k.table.settleAll()
+	k.chains.settleAll()
 	k.gaps(r)
 	k.dangling(r)
-	r.Faults = firstOfEachKind(r.Faults, k.PerKind)
-
-	var sums *sumBlocks
-	if len(k.sinks) > 0 {
-		sums = k.sinks[0].sums
+	alive := k.alive()
+	k.count(r, alive)
+	// Where records are missing, or a compaction left only some, chains break
+	// without a fault of their own.
+	if k.Compacted && k.Revision == 0 && r.Sound && r.FaultCount[RecordGap] == 0 {
+		if s := k.suspects(alive); s.any {
+			k.follow(s, r)
+		}
 	}
-	alive := k.live(r, sums)
+	r.Faults = firstOfEachKind(r.Faults, k.PerKind)
 	r.HistoryBytes = bytes - r.LiveBytes
-	r.Hash = k.join(sums, alive)
+	marks := alive.marks
+	if alive.live == 0 {
+		marks = nil // then etcd leaves nothing out
+	}
+	r.Hash = k.join(marks)
 	return r
 }
 
-// dangling keeps, of the records whose lease does not exist, those that are their
-// keys' latest.
-func (k *Keys) dangling(r *KeysResult) {
-	for _, s := range k.sinks {
-		for _, l := range s.leased {
-			if v := k.table.get(l.fault.Key); v != nil && v.main == l.main && v.ref&tombstone == 0 {
-				r.FaultCount[RecordLease]++
-				r.Faults = append(r.Faults, l.fault)
-			}
-		}
+// A latest is what the table of keys holds of a key's latest record: its main
+// revision in two halves, and a reference. A transaction changes a key once (etcd
+// v3.7.3, server/etcdserver/api/v3rpc/key.go, checkIntervals), so the main
+// revision alone says which record is the latest.
+type latest struct {
+	ref      uint32
+	high, lo uint32
+}
+
+// tombstone in latest.ref marks a deletion. The other bits are the record's
+// number among those kept for HashKV, when it lies at or below the compact
+// revision, and otherwise the bytes of its key and value.
+const tombstone = 1 << 31
+
+func newLatest(main int64, ref uint32) latest {
+	return latest{ref, uint32(main >> 32), uint32(main)}
+}
+
+func (l *latest) main() int64 { return int64(l.high)<<32 | int64(l.lo) }
+func (l *latest) dead() bool  { return l.ref&tombstone != 0 }
+
+// keepLatest puts v in the place of old when it is newer. Two records of one key
+// in one revision are damage; the choice between them depends on their content
+// alone.
+func keepLatest(old, v *latest) {
+	if a, b := old.main(), v.main(); b > a || b == a && v.ref > old.ref {
+		*old = *v
 	}
 }
 
-func firstOfEachKind(faults []RecordFault, n int) []RecordFault {
-	slices.SortFunc(faults, compareRecordFaults)
-	seen := map[RecordFaultKind]int{}
-	return slices.DeleteFunc(faults, func(f RecordFault) bool {
-		seen[f.Kind]++
-		return seen[f.Kind] > n
-	})
+// An aliveKeys is what the table says of the keys, the bump record's included.
+type aliveKeys struct {
+	distinct, live int64
+	bytes          int64    // of the latest records that lie above the compact revision
+	marks          []uint64 // bit per kept record: it is its key's latest, and no tombstone
+	open           []uint64 // sum of the hashes, by group
 }
 
-// live counts the keys and marks the records that count for HashKV although they
-// lie at or below the compact revision. It gives nil when no key is alive: then
-// etcd leaves nothing out.
-func (k *Keys) live(r *KeysResult, sums *sumBlocks) []uint64 {
-	var marks []uint64
-	if sums != nil {
-		marks = make([]uint64, len(sums.blocks)*sumBlock/64)
-	}
-	kept := false
-	size := func(v *version) int64 {
-		if v.main > k.CompactRevision {
-			return int64(v.ref)
-		}
-		return int64(sums.blocks[v.ref/sumBlock][v.ref%sumBlock].size &^ deletedAtCompaction)
-	}
-	k.table.each(func(v *version) {
-		r.Distinct++
-		if v.ref&tombstone != 0 {
-			return
-		}
-		kept = true
-		r.Live++
-		r.LiveBytes += size(v)
-		if v.main <= k.CompactRevision {
-			marks[v.ref/64] |= 1 << (v.ref % 64)
+// alive goes through the table.
+func (k *Keys) alive() *aliveKeys {
+	var parts []*aliveKeys
+	eachShard(func() func(n int) {
+		p := &aliveKeys{marks: make([]uint64, k.sums.count()/64), open: make([]uint64, groups)}
+		parts = append(parts, p)
+		return func(n int) {
+			k.table.each(n, func(e *entry[latest]) {
+				p.distinct++
+				if e.v.dead() {
+					return
+				}
+				p.live++
+				p.open[groupOf(e.hash2)] += e.hash
+				if e.v.main() <= k.CompactRevision {
+					p.marks[e.v.ref/64] |= 1 << (e.v.ref % 64)
+				} else {
+					p.bytes += int64(e.v.ref)
+				}
+			})
 		}
 	})
-	// The bump record has no key; etcd files it under the empty one.
-	if bump := k.table.get(nil); bump != nil {
+	all := parts[0]
+	for _, p := range parts[1:] {
+		all.distinct += p.distinct
+		all.live += p.live
+		all.bytes += p.bytes
+		for n, word := range p.marks {
+			all.marks[n] |= word
+		}
+		for g, sum := range p.open {
+			all.open[g] += sum
+		}
+	}
+	return all
+}
+
+// count fills in what a tells. The bump record has no key; etcd files it under
+// the empty one.
+func (k *Keys) count(r *KeysResult, a *aliveKeys) {
+	r.Distinct, r.Live, r.LiveBytes = a.distinct, a.live, a.bytes+k.sums.size(a.marks)
+	if bump := k.table.get(k.hasher.hashes(nil)); bump != nil {
 		r.Bumped = true
 		r.Distinct--
-		if bump.ref&tombstone == 0 {
+		if !bump.dead() {
 			r.Live--
-			r.LiveBytes -= size(bump)
+			r.LiveBytes -= k.size(bump)
 		}
 	}
-	if !kept {
-		return nil
-	}
-	return marks
 }
 
-// join computes HashKV from the leaves' parts in key order.
-func (k *Keys) join(sums *sumBlocks, alive []uint64) uint32 {
-	crc := crc32.Checksum([]byte(keyspace.BucketKey), castagnoli)
-	if k.bucket < 0 {
-		return crc
+// size gives the bytes of key and value of a key's latest record.
+func (k *Keys) size(l *latest) int64 {
+	ref := l.ref &^ tombstone
+	if l.main() > k.CompactRevision {
+		return int64(ref)
 	}
-	add := func(l *leafSums) {
-		if l.kept > 0 && (l.deleted || alive != nil && !allMarked(alive, l.first, uint32(l.kept))) {
-			crc = k.joinRecords(crc, l, sums, alive)
-		} else if l.headLen > 0 {
-			crc = joinCRC(crc, l.headCRC, uint64(l.headLen))
-		}
-		if l.tailLen > 0 {
-			crc = joinCRC(crc, l.tailCRC, uint64(l.tailLen))
-		}
-	}
-	if k.tree.Buckets[k.bucket].Inline != nil {
-		add(&k.inline)
-	}
-	for i := range k.leaves {
-		if int(k.tree.Leaves[i].Bucket) == k.bucket {
-			add(&k.leaves[i])
-		}
-	}
-	return crc
-}
-
-// joinRecords adds the records of a leaf of which some do not count.
-func (k *Keys) joinRecords(crc uint32, l *leafSums, sums *sumBlocks, alive []uint64) uint32 {
-	for n := l.first; n < l.first+uint32(l.kept); n++ {
-		s := sums.blocks[n/sumBlock][n%sumBlock]
-		if s.size&deletedAtCompaction != 0 || alive != nil && alive[n/64]&(1<<(n%64)) == 0 {
-			continue
-		}
-		crc = joinCRC(crc, s.crc, uint64(s.size))
-	}
-	return crc
-}
-
-// deletedAtCompaction in recordSum.size marks a tombstone at the compact
-// revision. No record is that long: a page of 2 GiB cannot be read.
-const deletedAtCompaction = 1 << 31
-
-func allMarked(marks []uint64, first, n uint32) bool {
-	for i := first; i < first+n; i++ {
-		if marks[i/64]&(1<<(i%64)) == 0 {
-			return false
-		}
-	}
-	return true
+	return int64(k.sums.at(ref).size &^ deletedAtCompaction)
 }

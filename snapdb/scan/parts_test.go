@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"math/rand/v2"
 	"testing"
+	"unsafe"
 )
 
 func TestJoinedCRCIsThatOfTheWhole(t *testing.T) {
@@ -23,41 +24,46 @@ func TestJoinedCRCIsThatOfTheWhole(t *testing.T) {
 	}
 }
 
-func TestTableHoldsTheLatestVersionOfEachKey(t *testing.T) {
+func TestTableHoldsTheLatestRecordOfEachKey(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
-	tb := newTable()
-	bs := []*batcher{{table: tb}, {table: tb}}
-	want := map[string]version{}
-	for i := range 200000 {
-		key := fmt.Sprintf("key-%d", rnd.IntN(30000))
-		v := version{main: int64(rnd.IntN(1000)), ref: uint32(i)}
-		v.hash, v.hash2 = tb.hashes([]byte(key))
-		if w, ok := want[key]; !ok || v.newer(&w) {
-			want[key] = v
+	h, tb := newHasher(), newTable(keepLatest)
+	bs := []*batcher[latest]{{table: tb}, {table: tb}}
+	want := map[string]latest{}
+	for i := range 600000 {
+		key := fmt.Sprintf("key-%d", rnd.IntN(300000))
+		v := newLatest(rnd.Int64N(1<<34), uint32(i))
+		w, ok := want[key]
+		if keepLatest(&w, &v); !ok {
+			w = v
 		}
-		bs[i%2].add(v)
+		want[key] = w
+		hash, hash2 := h.hashes([]byte(key))
+		bs[i%2].add(hash, hash2, v)
 	}
 	for _, b := range bs {
 		b.flush()
 	}
+	tb.settleAll()
 	n := 0
-	tb.each(func(*version) { n++ })
+	for shard := range shards {
+		tb.each(shard, func(*entry[latest]) { n++ })
+	}
 	if n != len(want) {
 		t.Errorf("%d keys, want %d", n, len(want))
 	}
 	for key, w := range want {
-		if got := tb.get([]byte(key)); got == nil || *got != w {
+		if got := tb.get(h.hashes([]byte(key))); got == nil || *got != w {
 			t.Fatalf("%s: %+v, want %+v", key, got, w)
 		}
 	}
-	if tb.get([]byte("never there")) != nil {
+	if tb.get(h.hashes([]byte("never there"))) != nil {
 		t.Error("a key that was never put was found")
 	}
 	slots := 0
 	for i := range tb.shard {
-		slots += len(tb.shard[i].slots)
+		slots += len(tb.shard[i].blocks) * batchSize
 	}
-	if perKey := float64(slots) * 24 / float64(n); perKey > 48 {
+	if perKey := float64(slots) * float64(unsafe.Sizeof(entry[latest]{})) / float64(n); perKey > 40 {
 		t.Errorf("%.1f bytes a key", perKey)
 	}
 }
@@ -69,17 +75,15 @@ func BenchmarkJoinCRC(b *testing.B) {
 }
 
 func BenchmarkTable(b *testing.B) {
-	tb := newTable()
-	bt := &batcher{table: tb}
+	h, tb := newHasher(), newTable(keepLatest)
+	bt := &batcher[latest]{table: tb}
 	keys := make([][]byte, 1<<16)
 	for i := range keys {
 		keys[i] = bytes.Repeat(fmt.Appendf(nil, "%08d", i), 7)
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		var v version
-		v.hash, v.hash2 = tb.hashes(keys[i%len(keys)])
-		v.main = int64(i)
-		bt.add(v)
+		hash, hash2 := h.hashes(keys[i%len(keys)])
+		bt.add(hash, hash2, newLatest(int64(i), 0))
 	}
 }

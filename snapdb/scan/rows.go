@@ -11,6 +11,12 @@ const maxRowBytes = 4 << 20
 // the pass, for what the pass needs to know beforehand. Faults are left to the
 // pass. Key and Value are valid during the call only.
 func EachRow(tree *snapdb.Tree, bucket int, visit func(Row)) {
+	eachRow(tree, bucket, maxRowBytes, visit)
+}
+
+// eachRow visits the records of a bucket in key order. pageBytes bounds what is
+// read of one page.
+func eachRow(tree *snapdb.Tree, bucket int, pageBytes int64, visit func(Row)) {
 	var ignored snapdb.FaultList
 	bk := &tree.Buckets[bucket]
 	if bk.Inline != nil {
@@ -26,7 +32,7 @@ func EachRow(tree *snapdb.Tree, bucket int, visit func(Row)) {
 			continue
 		}
 		var err error
-		if buf, err = tree.File.ReadPage(l.ID, maxRowBytes, buf); err != nil {
+		if buf, err = tree.File.ReadPage(l.ID, pageBytes, buf); err != nil {
 			continue
 		}
 		elements = tree.ReadLeaf(i, buf, elements[:0], &ignored)

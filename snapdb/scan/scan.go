@@ -10,6 +10,7 @@
 package scan
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -25,8 +26,8 @@ import (
 )
 
 const (
-	chunkSize = 1 << 20 // bytes read at once
-	ringSize  = 8       // chunks in memory with a digest
+	chunkSize = 1 << 18 // bytes read at once
+	ringSize  = 32      // chunks in memory with a digest
 )
 
 // A Leaf is one decoded leaf page. It and everything it refers to is valid only
@@ -125,23 +126,8 @@ func (p *pass) run() error {
 				p.parsers[0].inline(inlined)
 			}
 		}
-		p.order = p.order[:0]
-		for i := done; i < len(p.tree.Leaves); i++ {
-			if p.tree.Leaves[i].ID != 0 {
-				p.order = append(p.order, int32(i))
-			}
-		}
+		p.arrange(done)
 		done = len(p.tree.Leaves)
-		slices.SortFunc(p.order, func(a, b int32) int {
-			x, y := p.tree.Leaves[a].ID, p.tree.Leaves[b].ID
-			switch {
-			case x < y:
-				return -1
-			case x > y:
-				return 1
-			}
-			return 0
-		})
 		if round > 0 && len(p.order) == 0 {
 			return nil
 		}
@@ -160,6 +146,25 @@ func (p *pass) run() error {
 		if len(p.tree.Leaves) == done && len(p.tree.Buckets) == inlined {
 			return nil
 		}
+	}
+}
+
+// arrange puts the leaves from number done on into the order of their pages.
+func (p *pass) arrange(done int) {
+	type place struct {
+		id   page.ID
+		leaf int32
+	}
+	places := make([]place, 0, len(p.tree.Leaves)-done)
+	for i := done; i < len(p.tree.Leaves); i++ {
+		if id := p.tree.Leaves[i].ID; id != 0 {
+			places = append(places, place{id, int32(i)})
+		}
+	}
+	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.id, b.id) })
+	p.order = slices.Grow(p.order[:0], len(places))
+	for _, at := range places {
+		p.order = append(p.order, at.leaf)
 	}
 }
 

@@ -34,21 +34,26 @@ func read(t testing.TB, r io.ReaderAt, size int64, revision int64, opts scan.Opt
 	if err != nil {
 		t.Fatal(err)
 	}
-	compact, bucket := int64(-1), -1
+	scheduled, finished, bucket := int64(-1), int64(-1), -1
 	for i, b := range tree.Buckets {
 		switch string(b.Name) {
 		case keyspace.BucketKey:
 			bucket = i
 		case keyspace.BucketMeta:
 			scan.EachRow(tree, i, func(row scan.Row) {
-				if k := string(row.Key); k == keyspace.MetaScheduledCompactRev || k == keyspace.MetaFinishedCompactRev {
-					rev, _ := keyspace.DecodeRevision(row.Value)
-					compact = max(compact, rev.Main)
+				rev, _ := keyspace.DecodeRevision(row.Value)
+				switch string(row.Key) {
+				case keyspace.MetaScheduledCompactRev:
+					scheduled = rev.Main
+				case keyspace.MetaFinishedCompactRev:
+					finished = rev.Main
 				}
 			})
 		}
 	}
+	compact := max(scheduled, finished)
 	keys := scan.NewKeys(tree, bucket, revision, compact, 10)
+	keys.Compacted = scheduled <= finished
 	res, err := scan.Run(context.Background(), tree, opts, keys)
 	if err != nil {
 		t.Fatal(err)

@@ -3,154 +3,206 @@ package scan
 import (
 	"hash/maphash"
 	"math/bits"
+	"runtime"
 	"sync"
+	"sync/atomic"
 )
 
-// A version is what the table needs to know of one record of a key. The key
-// itself is known only by 96 bits of two seeded hashes: among n keys two fall
-// together with a probability of about n*n/2^97, 1 in 10^15 for ten million.
-// The seeds are drawn anew for each table, so nobody can prepare such keys.
-//
-// A transaction changes a key once (etcd v3.7.3, server/etcdserver/api/v3rpc/key.go,
-// checkIntervals), so the main revision alone says which record is the latest.
-type version struct {
-	hash  uint64
-	hash2 uint32
-	ref   uint32 // see refer
-	main  int64
-}
-
-// tombstone in version.ref marks a deletion. The other bits are the record's
-// number among those kept for HashKV, when it lies at or below the compact
-// revision, and otherwise the bytes of its key and value.
-const tombstone = 1 << 31
-
-const (
-	shards    = 1024
-	batchSize = 128 // versions handed to a shard at once
-)
-
-// A table holds the latest version of every key, by the key's hash.
-type table struct {
+// A hasher tells keys apart by 96 bits of two seeded hashes: among n keys two
+// fall together with a probability of about n*n/2^97, 1 in 10^15 for ten million.
+// The seeds are drawn anew for each hasher, so nobody can prepare such keys.
+type hasher struct {
 	seed, seed2 maphash.Seed
-	shard       [shards]shard
 }
 
-type shard struct {
-	mu    sync.Mutex
-	slots []version // hash, hash2 both 0: empty
-	used  int
-}
+func newHasher() hasher { return hasher{maphash.MakeSeed(), maphash.MakeSeed()} }
 
-func newTable() *table { return &table{seed: maphash.MakeSeed(), seed2: maphash.MakeSeed()} }
-
-// hashes gives the 96 bits by which the table knows a key.
-func (t *table) hashes(key []byte) (uint64, uint32) {
-	h := maphash.Bytes(t.seed, key)
-	h2 := uint32(maphash.Bytes(t.seed2, key))
-	if h2 == 0 && h == 0 {
+func (h *hasher) hashes(key []byte) (uint64, uint32) {
+	h1 := maphash.Bytes(h.seed, key)
+	h2 := uint32(maphash.Bytes(h.seed2, key))
+	if h2 == 0 && h1 == 0 {
 		h2 = 1
 	}
-	return h, h2
+	return h1, h2
 }
 
-// newer says whether v takes the place of o. Two records of one key in one
-// revision are damage; the choice between them depends on their content alone.
-func (v *version) newer(o *version) bool {
-	return v.main > o.main || v.main == o.main && v.ref > o.ref
+const (
+	shardBits = 8 // upper bits of a hash that tell its shard
+	shards    = 1 << shardBits
+	batchSize = 128 // entries handed to a shard at once
+)
+
+// An entry is what a table holds under one hash: 24 bytes when V takes 12.
+type entry[V any] struct {
+	hash  uint64
+	hash2 uint32
+	v     V
 }
 
-// put takes a batch of versions that belong to shard s.
-func (s *shard) put(batch []version) {
+// A table holds one V for each hash. Several batchers fill it at once.
+//
+// A shard is a heap to which entries are only added. When it has doubled since the
+// last time, entries of one hash are merged, in a scratch index that fits the
+// processor's cache. So memory is touched in order, nothing is copied to grow,
+// and a hash takes 48 bytes at most, 36 on average.
+type table[V any] struct {
+	merge func(old, v *V) // adds v to what is there
+	shard [shards]shard[V]
+}
+
+type shard[V any] struct {
+	mu     sync.Mutex
+	blocks []*[batchSize]entry[V]
+	n      int // entries
+	limit  int // merge at this many
+}
+
+func newTable[V any](merge func(old, v *V)) *table[V] { return &table[V]{merge: merge} }
+
+func (s *shard[V]) at(i int) *entry[V] { return &s.blocks[i/batchSize][i%batchSize] }
+
+// put adds a batch of entries that belong to shard number n.
+func (t *table[V]) put(n int, batch []entry[V], index *mergeIndex) {
+	s := &t.shard[n]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range batch {
-		if (s.used+1)*5 > len(s.slots)*4 {
-			s.grow()
+	for len(batch) > 0 {
+		if s.n == len(s.blocks)*batchSize {
+			s.blocks = append(s.blocks, new([batchSize]entry[V]))
 		}
-		v := &batch[i]
-		slot := s.find(v.hash, v.hash2)
-		if slot.hash == 0 && slot.hash2 == 0 {
-			*slot = *v
-			s.used++
-		} else if v.newer(slot) {
-			*slot = *v
-		}
+		added := copy(s.blocks[s.n/batchSize][s.n%batchSize:], batch)
+		batch = batch[added:]
+		s.n += added
+	}
+	if s.n >= s.limit {
+		t.settle(s, index)
+		// The first limits differ, so that the shards are not all full at once.
+		s.limit = max(4*batchSize+n%(4*batchSize), 2*s.n)
 	}
 }
 
-// find gives the slot of a key, or the empty one where it belongs.
-func (s *shard) find(hash uint64, hash2 uint32) *version {
-	n := uint64(len(s.slots))
-	hi, _ := bits.Mul64(hash<<10, n) // the shard is the upper ten bits
-	for i := hi; ; {
-		slot := &s.slots[i]
-		if slot.hash == hash && slot.hash2 == hash2 || slot.hash == 0 && slot.hash2 == 0 {
-			return slot
-		}
-		if i++; i == n {
-			i = 0
-		}
-	}
+// A mergeIndex finds entries by hash while a shard is merged: numbers of entries
+// plus 1, by the bits below the shard's.
+type mergeIndex struct {
+	slots []uint32
 }
 
-// grow adds a half, so that memory stays near what the keys need: 45 bytes for
-// each at most.
-func (s *shard) grow() {
-	old := s.slots
-	s.slots = make([]version, max(8, len(old)+len(old)/2))
-	for i := range old {
-		if old[i].hash != 0 || old[i].hash2 != 0 {
-			*s.find(old[i].hash, old[i].hash2) = old[i]
-		}
+func (m *mergeIndex) reset(entries int) {
+	n := 1 << bits.Len(uint(2*entries))
+	if n > len(m.slots) {
+		m.slots = make([]uint32, n)
+		return
 	}
+	m.slots = m.slots[:n]
+	clear(m.slots)
 }
 
-// each visits the latest version of every key, in no order.
-func (t *table) each(visit func(v *version)) {
-	for s := range t.shard {
-		for i := range t.shard[s].slots {
-			if v := &t.shard[s].slots[i]; v.hash != 0 || v.hash2 != 0 {
-				visit(v)
+// settle merges the entries of a shard that have the same hash.
+func (t *table[V]) settle(s *shard[V], index *mergeIndex) {
+	index.reset(s.n)
+	slots := index.slots
+	shift := 64 - bits.Len(uint(len(slots)-1))
+	kept := 0
+	for i := range s.n {
+		e := s.at(i)
+		for at := e.hash << shardBits >> shift; ; at++ {
+			slot := &slots[at%uint64(len(slots))]
+			if *slot == 0 {
+				if kept < i {
+					*s.at(kept) = *e
+				}
+				kept++
+				*slot = uint32(kept)
+				break
+			}
+			if old := s.at(int(*slot - 1)); old.hash == e.hash && old.hash2 == e.hash2 {
+				t.merge(&old.v, &e.v)
+				break
 			}
 		}
 	}
+	s.n = kept
 }
 
-// get gives the latest version of a key, nil when there is none.
-func (t *table) get(key []byte) *version {
-	h, h2 := t.hashes(key)
-	s := &t.shard[h>>(64-10)]
-	if len(s.slots) == 0 {
-		return nil
+// settleAll merges what is left to merge. Call it when everything was put.
+func (t *table[V]) settleAll() {
+	eachShard(func() func(n int) {
+		var index mergeIndex
+		return func(n int) { t.settle(&t.shard[n], &index) }
+	})
+}
+
+// eachShard does something for every shard, on all processors. begin is called
+// once for each of them.
+func eachShard(begin func() func(n int)) {
+	var next atomic.Int32
+	var wait sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		visit := begin()
+		wait.Go(func() {
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= shards {
+					return
+				}
+				visit(n)
+			}
+		})
 	}
-	if v := s.find(h, h2); v.hash != 0 || v.hash2 != 0 {
-		return v
+	wait.Wait()
+}
+
+// each visits the entries of shard n, in no order, after settleAll.
+func (t *table[V]) each(n int, visit func(e *entry[V])) {
+	s := &t.shard[n]
+	for i := 0; i < s.n; i += batchSize {
+		block := s.blocks[i/batchSize]
+		for j := range block[:min(batchSize, s.n-i)] {
+			visit(&block[j])
+		}
+	}
+}
+
+// get searches for what is known under a hash, after settleAll; nil when there is
+// nothing.
+func (t *table[V]) get(hash uint64, hash2 uint32) *V {
+	s := &t.shard[hash>>(64-shardBits)]
+	for i := range s.n {
+		if e := s.at(i); e.hash == hash && e.hash2 == hash2 {
+			return &e.v
+		}
 	}
 	return nil
 }
 
-// A batcher collects one parser's versions, a batch for each shard.
-type batcher struct {
-	table   *table
-	pending [shards][]version
+// A batcher collects what one parser has for a table, a batch for each shard.
+type batcher[V any] struct {
+	table   *table[V]
+	pending [][batchSize]entry[V] // by shard; nil until the first is added
+	used    [shards]uint16
+	index   mergeIndex
 }
 
-func (b *batcher) add(v version) {
-	s := v.hash >> (64 - 10)
-	p := append(b.pending[s], v)
-	if len(p) == batchSize {
-		b.table.shard[s].put(p)
-		p = p[:0]
+func (b *batcher[V]) add(hash uint64, hash2 uint32, v V) {
+	if b.pending == nil {
+		b.pending = make([][batchSize]entry[V], shards)
 	}
-	b.pending[s] = p
+	n := int(hash >> (64 - shardBits))
+	batch, used := &b.pending[n], b.used[n]
+	batch[used%batchSize] = entry[V]{hash, hash2, v}
+	if used++; used == batchSize {
+		b.table.put(n, batch[:], &b.index)
+		used = 0
+	}
+	b.used[n] = used
 }
 
-func (b *batcher) flush() {
-	for s := range b.pending {
-		if len(b.pending[s]) > 0 {
-			b.table.shard[s].put(b.pending[s])
-			b.pending[s] = nil
+// flush hands over what is left. Nothing can be added afterwards.
+func (b *batcher[V]) flush() {
+	for n, used := range b.used {
+		if used > 0 {
+			b.table.put(n, b.pending[n][:used], &b.index)
 		}
 	}
+	b.pending, b.used, b.index = nil, [shards]uint16{}, mergeIndex{}
 }
