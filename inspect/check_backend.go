@@ -158,11 +158,7 @@ func (x *examination) checkPages(d *database) {
 		if listed[code]++; listed[code] > x.opts.Limits.PerCode {
 			continue
 		}
-		found := newFinding(code, x.src.Path, x.describeFault(d, f)).inFile(d.file.Path).at(f.Offset).onPage(f.Page, f.Related...)
-		if rev, ok := keyspace.DecodeRevision(f.Lo); ok && x.inKeyBucket(d, f) {
-			found = found.atRevision(rev.Main)
-		}
-		x.find(found)
+		x.find(x.faultFinding(d, f))
 	}
 	for _, k := range snapdb.FaultKinds() {
 		code := backendCodes[k]

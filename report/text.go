@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -620,7 +621,8 @@ func (t *textWriter) table(header []string, rows [][]string) {
 
 // Table writes rows in the look of etcdctl's tables. Cells must be plain.
 func Table(w io.Writer, header []string, rows [][]string) error {
-	table := tablewriter.NewTable(w,
+	var b bytes.Buffer // the library drops what the writer of the last line says
+	table := tablewriter.NewTable(&b,
 		tablewriter.WithRenderer(renderer.NewBlueprint(tw.Rendition{Symbols: tw.NewSymbols(tw.StyleASCII)})),
 		tablewriter.WithHeaderAutoFormat(tw.Off),
 		tablewriter.WithRowAutoWrap(tw.WrapNone),
@@ -631,5 +633,9 @@ func Table(w io.Writer, header []string, rows [][]string) error {
 	if err := table.Bulk(rows); err != nil {
 		return err
 	}
-	return table.Render()
+	if err := table.Render(); err != nil {
+		return err
+	}
+	_, err := w.Write(b.Bytes())
+	return err
 }

@@ -50,6 +50,7 @@ type program struct {
 	noDigest bool
 	progress progressMode
 	noColor  bool
+	values   valuesMode
 	output   string
 	walDir   string
 }
@@ -59,7 +60,7 @@ func Run(ctx context.Context, streams Streams, args []string) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
-	p := &program{streams: streams, writeOut: "text", failOn: severity(inspect.SeverityError), progress: "auto"}
+	p := &program{streams: streams, writeOut: "text", failOn: severity(inspect.SeverityError), progress: "auto", values: "none"}
 	root := p.root()
 	root.SetArgs(args)
 	root.SetOut(streams.Out)
@@ -87,9 +88,10 @@ func (p *program) root() *cobra.Command {
 	flags.BoolVar(&p.noDigest, "no-digest", false, "leave SHA-256 out; a snapshot's hash is then not examined")
 	flags.Var(&p.progress, "progress", "progress on stderr: auto, always or never")
 	flags.BoolVar(&p.noColor, "no-color", false, "no colour (also: NO_COLOR)")
+	flags.Var(&p.values, "values", "what is shown of the values of keys: none, hash or full")
 	flags.StringVarP(&p.output, "output", "o", "", "write the answer to this new file")
 	flags.StringVar(&p.walDir, "wal-dir", "", "WAL directory, when it lies outside the data directory")
-	root.AddCommand(p.inspect(), p.hashkv(), p.explain(), p.version())
+	root.AddCommand(p.inspect(), p.hashkv(), p.pages(), p.explain(), p.version())
 	return root
 }
 
