@@ -30,6 +30,8 @@ type database struct {
 	faults   []snapdb.Fault
 	tooLarge []string // small buckets over Limits.BucketBytes
 
+	remnant *remnant // what was found without a meta page; nil when one is valid
+
 	leases     map[int64]bool // ids of all leases, nil when the bucket is not whole
 	badLeases  []badRow       // the first, in key order
 	leaseFault int            // how many there are
@@ -122,7 +124,7 @@ func (d *database) read(ctx context.Context, digest bool, revision int64, limits
 	}
 	keys := scan.NewKeys(d.tree, key, revision, d.meta.revision(), limits.PerCode)
 	d.readLeases(limits.PerCode)
-	keys.Leases = d.leases
+	keys.Leases, keys.Compacted = d.leases, d.meta.scheduled <= d.meta.finished
 	d.contents = scan.NewContents(small, limits.BucketBytes)
 	var err error
 	d.pass, err = scan.Run(ctx, d.tree, scan.Options{Digest: digest}, keys, d.contents)
@@ -172,8 +174,12 @@ func (d *database) revision() int64 {
 	return max(1, d.keys.Highest.Main, d.meta.scheduled, d.meta.finished)
 }
 
-// complete says whether everything the tree refers to was read without a fault.
+// complete says whether everything the tree refers to was read without a fault,
+// and the tree is the newest.
 func (d *database) complete() bool {
+	if d.remnant != nil {
+		return false
+	}
 	for _, f := range d.faults {
 		if treeFault(f.Kind) {
 			return false
@@ -203,12 +209,15 @@ func (x *examination) examineBackend(ctx context.Context, f *source.File) error 
 		return ctx.Err()
 	}
 	x.db = d
+	if err == nil && d.db.Active < 0 && !d.db.SwappedOrder {
+		err = d.findRoot(ctx, x.opts.Limits.PerCode)
+	}
 	x.describeFile(be, d)
 	x.checkMetas(d)
-	if d.tree == nil {
+	switch {
+	case err == nil && d.tree == nil:
 		return x.digestOnly(ctx, f)
-	}
-	if err == nil {
+	case err == nil:
 		err = d.read(ctx, x.opts.Digest, 0, x.opts.Limits)
 	}
 	if err != nil {
@@ -233,7 +242,7 @@ func (x *examination) examineBackend(ctx context.Context, f *source.File) error 
 	return nil
 }
 
-// digestOnly reads a file that has no valid meta for its digest alone.
+// digestOnly reads a file of which no root is known for its digest alone.
 func (x *examination) digestOnly(ctx context.Context, f *source.File) error {
 	if !x.opts.Digest {
 		return nil
@@ -252,7 +261,10 @@ func (x *examination) digestOnly(ctx context.Context, f *source.File) error {
 
 func (x *examination) describeFile(be *Backend, d *database) {
 	be.Trailer.Present = d.db.HasTrailer()
-	if d.db.Active < 0 {
+	if d.remnant != nil {
+		be.PageSize = d.remnant.PageSize
+	}
+	if d.db.Active < 0 || d.db.StandIn {
 		return
 	}
 	active := d.db.Active

@@ -68,6 +68,7 @@ const (
 	CodeWALTornTail         Code = "wal-torn-tail"
 	CodeWALSegmentMissing   Code = "wal-segment-missing"
 	CodeWALSegmentEmpty     Code = "wal-segment-empty"
+	CodeWALSegmentMisnamed  Code = "wal-segment-misnamed"
 	CodeWALIndexGap         Code = "wal-index-gap"
 	CodeWALMetadataMismatch Code = "wal-metadata-mismatch"
 	CodeWALBehindBackend    Code = "wal-behind-backend"
@@ -110,8 +111,8 @@ var catalogue = map[Code]entry{
 		"the meta's magic number reads right with its bytes reversed",
 		"take a snapshot on the machine that wrote it and read that machine's keys through etcd; the file itself cannot be moved"},
 	CodeBackendMetaNone: {SeverityError, true,
-		"both meta pages are broken, so nothing says where the data begins",
-		"magic, version, checksum or fields of page 0 and page 1",
+		"both meta pages are broken, so nothing says where the data begins: etcd does not open the file (\"failed to open database\"), and nothing proves that what can be read of it is the newest",
+		"magic, version, checksum or fields of page 0 and page 1; page size and pages are told by the numbers that the pages carry",
 		doOtherSource},
 	CodeBackendMetaImpossible: {SeverityError, true,
 		"the newer meta page passes bbolt's checks and names a root, mark, freelist or page size that cannot be: bbolt takes it and dies",
@@ -276,6 +277,10 @@ var catalogue = map[Code]entry{
 		"a segment without a single record",
 		"its bytes",
 		"find the file as it was; without it take another member, or restore from the database"},
+	CodeWALSegmentMisnamed: {SeverityWarning, false,
+		"the first index in a segment's name is not the one that comes next: the file was renamed, or is not of this log",
+		"the name of the file, and the last entry of the segment before",
+		"give a copy the name that fits when the checksums go on from one segment to the next; etcd chooses by name where it starts to read"},
 	CodeWALIndexGap: {SeverityError, false,
 		"entries are missing between two that follow each other, and no snapshot stands for them",
 		"the indexes of the entries",

@@ -41,18 +41,8 @@ func (x *examination) checkMetas(d *database) {
 		}
 		x.find(f)
 	}
-	if active < 0 {
-		switch {
-		case d.db.SwappedOrder:
-			finding(CodeBackendByteOrder, 0, "the meta pages are in the other byte order")
-		case x.src.ByPlace && !metas[0].Read && !metas[1].Read:
-			finding(CodeBackendNotBbolt, 0, "%d bytes are too few for a database", d.db.Size())
-		case x.src.ByPlace && !x.src.HasPages():
-			finding(CodeBackendNotBbolt, 0, "no bbolt page in %d bytes", d.db.Size())
-		default:
-			finding(CodeBackendMetaNone, 0, "meta page 0: %v; meta page 1: %v", reasons(metas[0]), reasons(metas[1]))
-		}
-		x.note("the content of %s: no valid meta page says where it begins", d.file.Path)
+	if active < 0 || d.db.StandIn {
+		x.checkNoMeta(d, finding)
 		return
 	}
 	other := 1 - active
@@ -73,6 +63,36 @@ func (x *examination) checkMetas(d *database) {
 		if m.Header.Kind() != page.KindMeta {
 			finding(CodeBackendPageType, slot, "meta page %d has flags %#04x (%s); its meta is valid", slot, m.Header.Flags, m.Header.Kind())
 		}
+	}
+}
+
+// checkNoMeta judges a file of which no meta is valid, by what its pages say.
+func (x *examination) checkNoMeta(d *database, finding func(Code, int, string, ...any)) {
+	metas, r := d.db.Metas, d.remnant
+	pages := x.src.HasPages()
+	if r != nil {
+		metas, pages = r.Metas(), pages || r.PageSize > 0
+	}
+	switch {
+	case d.db.SwappedOrder:
+		finding(CodeBackendByteOrder, 0, "the meta pages are in the other byte order")
+	case x.src.ByPlace && !metas[0].Read && !metas[1].Read:
+		finding(CodeBackendNotBbolt, 0, "%d bytes are too few for a database", d.db.Size())
+	case x.src.ByPlace && !pages:
+		finding(CodeBackendNotBbolt, 0, "no bbolt page in %d bytes", d.db.Size())
+	case r == nil: // interrupted
+		finding(CodeBackendMetaNone, 0, "meta page 0: %v; meta page 1: %v", reasons(metas[0]), reasons(metas[1]))
+	case r.best == nil:
+		finding(CodeBackendMetaNone, 0, "meta page 0: %v; meta page 1: %v; %s", reasons(metas[0]), reasons(metas[1]), r)
+		if r.Bad > 0 {
+			finding(CodeBackendUnreadable, 0, "%d bytes of the file could not be read", r.Bad)
+		}
+	default:
+		x.find(newFinding(CodeBackendMetaNone, x.src.Path, fmt.Sprintf("meta page 0: %v; meta page 1: %v; %s", reasons(metas[0]), reasons(metas[1]), r)).
+			inFile(d.file.Path).at(0).onPage(0, r.best.root))
+	}
+	if r == nil || r.best == nil {
+		x.note("the content of %s: no valid meta page says where it begins", d.file.Path)
 	}
 }
 
@@ -99,10 +119,18 @@ func (x *examination) checkBrokenMeta(d *database, slot int, finding func(Code, 
 	}
 }
 
-func reasons(s snapdb.Slot) error { return errors.Join(s.Invalid...) }
+func reasons(s snapdb.Slot) error {
+	if !s.Read && len(s.Invalid) == 0 {
+		return errors.New("not found")
+	}
+	return errors.Join(s.Invalid...)
+}
 
 // checkSize compares the size with the high-water mark.
 func (x *examination) checkSize(d *database) {
+	if d.db.StandIn {
+		return // nothing states the mark
+	}
 	m := d.db.Meta()
 	need := int64(min(uint64(m.Pgid), 1<<46)) * int64(d.db.PageSize)
 	over := d.db.Size() - need

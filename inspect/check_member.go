@@ -65,7 +65,7 @@ func (x *examination) checkIdentity() {
 // there, was written by a later transaction: the file was copied while a server
 // wrote to it. Damage by a disk or a crash leaves other traces.
 func (x *examination) checkOneMoment() {
-	if x.db == nil || x.db.tree == nil || x.src.SnapDir == "" {
+	if x.db == nil || x.db.tree == nil || x.db.db.StandIn || x.src.SnapDir == "" {
 		return
 	}
 	faults := &x.db.tree.Faults

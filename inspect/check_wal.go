@@ -87,6 +87,10 @@ func (x *examination) checkSegments() (lost bool) {
 			}
 			x.find(newFinding(code, x.src.Path, x.describeWALFault(f, s)).inFile(x.segmentPath(f.At)).at(f.At.Offset))
 		}
+		if i > 0 && !broken && !s.NameFollows() && len(s.Faults) == 0 {
+			x.find(newFinding(CodeWALSegmentMisnamed, x.src.Path, fmt.Sprintf("the name says that the segment begins with index %d; what comes next is %d", s.Segment.Name.Index, s.Expected)).
+				inFile(filepath.Join(x.src.WALDir, s.Segment.File)).atIndex(s.Expected))
+		}
 		broken = s.Stop != nil
 	}
 	for code, n := range total {

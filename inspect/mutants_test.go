@@ -288,6 +288,16 @@ func mutations() []mutation {
 		onMeta("page size", true, func(m *page.Meta, _ *rand.Rand) { m.PageSize = 5000 }),
 		onMeta("mark too low", true, func(m *page.Meta, _ *rand.Rand) { m.Pgid = 3 }),
 		onMeta("freelist past the mark", true, func(m *page.Meta, _ *rand.Rand) { m.Freelist = m.Pgid + 5 }),
+		mutation{"metas: both zeroed", func(s *specimen, b []byte, _ *rand.Rand) (page.ID, bool) {
+			clear(b[:2*s.size])
+			return 0, true
+		}},
+		mutation{"metas: both random", func(s *specimen, b []byte, rnd *rand.Rand) (page.ID, bool) {
+			for i := range b[:2*s.size] {
+				b[i] = byte(rnd.Uint32())
+			}
+			return 0, true
+		}},
 		mutation{"freelist: a page in use", func(s *specimen, b []byte, rnd *rand.Rand) (page.ID, bool) {
 			return listFree(s, b, rnd, pick(rnd, s.leaves))
 		}},

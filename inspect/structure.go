@@ -18,6 +18,7 @@ import (
 type Structure struct {
 	File     string
 	DB       *snapdb.File
+	Metas    [2]snapdb.Slot // as they stand in the file
 	Tree     *snapdb.Tree
 	Pages    *snapdb.PageMap
 	Findings []Finding // those that the pages alone tell, the worst first
@@ -79,7 +80,7 @@ func ReadStructure(ctx context.Context, s *source.Source, opts StructureOptions)
 		x.find(newFinding(CodeSourceChanged, s.Path, "the file changed while it was read: "+how).inFile(f.Path))
 	}
 	sortFindings(x.findings, map[string]int{})
-	return &Structure{File: f.Path, DB: d.db, Tree: d.tree, Pages: d.pass.Pages, Findings: x.findings, x: x, d: d}, nil
+	return &Structure{File: f.Path, DB: d.db, Metas: d.metas(), Tree: d.tree, Pages: d.pass.Pages, Findings: x.findings, x: x, d: d}, nil
 }
 
 // openAsOf opens a database and walks its branch pages as of a meta page.
@@ -90,15 +91,32 @@ func openAsOf(ctx context.Context, s *source.Source, f *source.File, slot int) (
 		return nil, fmt.Errorf("%s: %w", f.Path, err)
 	case db.Active < 0 && s.ByPlace && !s.HasPages():
 		return nil, fmt.Errorf("%s: %w", f.Path, ErrNoDatabase)
-	case db.Active < 0:
-		return nil, fmt.Errorf("%s: %w: page 0: %v; page 1: %v", f.Path, ErrNoMeta, reasons(db.Metas[0]), reasons(db.Metas[1]))
 	case slot >= 0 && !db.Metas[slot].Valid():
 		return nil, fmt.Errorf("%s: meta page %d is not valid: %v", f.Path, slot, reasons(db.Metas[slot]))
 	case slot >= 0:
 		db = db.As(slot)
 	}
 	d := &database{file: f, db: db}
-	return d, d.walk(ctx, faultsKept)
+	if db.Active >= 0 {
+		return d, d.walk(ctx, faultsKept)
+	}
+	if !db.SwappedOrder {
+		if err := d.findRoot(ctx, faultsKept); err != nil {
+			return nil, err
+		}
+	}
+	if d.tree == nil {
+		return nil, fmt.Errorf("%s: %w: page 0: %v; page 1: %v", f.Path, ErrNoMeta, reasons(db.Metas[0]), reasons(db.Metas[1]))
+	}
+	return d, nil
+}
+
+// metas gives the meta pages as they stand in the file.
+func (d *database) metas() [2]snapdb.Slot {
+	if d.remnant != nil {
+		return d.remnant.Metas()
+	}
+	return d.db.Metas
 }
 
 // Unfinished says whether reading failed somewhere, as Case.Unfinished does.

@@ -19,8 +19,11 @@ import (
 // PageMapText writes a page map for people.
 func PageMapText(w io.Writer, m *query.PageMap, opts TextOptions) error {
 	t := &textWriter{w: w, color: opts.Color}
-	t.wrapHanging("", "  ", fmt.Sprintf("%s: %s of %d bytes, %d below the high-water mark; as of meta page %d, transaction %d",
-		Plain(m.File), plural(m.Total, "page"), m.PageSize, belowMark(m), m.ActiveMeta, m.Txid))
+	of := fmt.Sprintf("no meta page is valid; as of root page %d", m.Root)
+	if m.ActiveMeta != nil {
+		of = fmt.Sprintf("as of meta page %d, transaction %d", *m.ActiveMeta, m.Txid)
+	}
+	t.wrapHanging("", "  ", fmt.Sprintf("%s: %s of %d bytes, %d below the high-water mark; %s", Plain(m.File), plural(m.Total, "page"), m.PageSize, belowMark(m), of))
 	t.findings(&inspect.Case{Findings: m.Findings})
 	t.picture(m)
 	t.classes(m)
@@ -118,7 +121,7 @@ func (t *textWriter) freeSpace(m *query.PageMap) {
 	list := "the freelist is stored"
 	switch {
 	case m.FreelistStored:
-	case m.Metas[m.ActiveMeta].Freelist != nil:
+	case m.ActiveMeta != nil && m.Metas[*m.ActiveMeta].Freelist != nil:
 		list = "the stored freelist cannot be read, so every page that nothing refers to counts as free"
 	default:
 		list = "no freelist is stored, so every page that nothing refers to is free"

@@ -20,7 +20,7 @@ import (
 // pageMap is a map with a fault, whose names are text of the evidence.
 func pageMap(name string) *query.PageMap {
 	return &query.PageMap{
-		File: name, Size: 40992, PageSize: 4096, Total: 10, TrailerBytes: 32, Txid: 17, ActiveMeta: 1, HighWaterMark: 9,
+		File: name, Size: 40992, PageSize: 4096, Total: 10, TrailerBytes: 32, Txid: 17, ActiveMeta: new(1), HighWaterMark: 9,
 		Metas: []query.Meta{
 			{Slot: 0, Magic: "ed0cdaed", Version: 2, PageSize: 4096, Root: 3, HighWaterMark: 9, Txid: 16, Checksum: "45303f2543372270", Computed: "45303f2543372271", Problems: []string{name}},
 			{Slot: 1, Valid: true, Active: true, Magic: "ed0cdaed", Version: 2, PageSize: 4096, Root: 4, Freelist: ptr(uint64(2)), HighWaterMark: 9, Txid: 17, Checksum: "9eb2c6a86a50eacb", Computed: "9eb2c6a86a50eacb", Problems: []string{}},

@@ -50,6 +50,9 @@ type File struct {
 	PageSize int   // bytes; 0 when no meta is valid
 	Metas    [2]Slot
 	Active   int // the slot in use, -1 when none is valid
+	// StandIn is set when the meta in use is none that stands in the file: see
+	// Remains.
+	StandIn bool
 	// SwappedOrder is set when a meta's magic reads right with the bytes turned
 	// round: the file comes from a machine of the other byte order.
 	SwappedOrder bool
@@ -85,7 +88,7 @@ func (f *File) Size() int64 { return f.size }
 // ReaderAt gives the bytes that the file was opened on.
 func (f *File) ReaderAt() io.ReaderAt { return f.r }
 
-// Meta gives the meta in use; only with Active >= 0.
+// Meta gives the meta in use, or what stands in for it; only with Active >= 0.
 func (f *File) Meta() page.Meta { return f.Metas[f.Active].Meta }
 
 // Pages gives the number of pages that begin in the file.

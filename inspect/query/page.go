@@ -307,7 +307,7 @@ func (p *Pages) read(v *Page, buf []byte, c snapdb.Class, b int) {
 	case page.KindFreelist:
 		v.readFreelist(buf)
 	}
-	if v.Page < 2 && p.DB.Metas[v.Page].Read {
+	if v.Page < 2 && p.Metas[v.Page].Read {
 		v.Meta = &p.metas()[v.Page]
 		v.Used = page.HeaderSize + page.MetaSize
 	}
@@ -499,11 +499,11 @@ func (v *Page) readFreelist(buf []byte) {
 
 // metas describes both meta pages.
 func (p *Pages) metas() []Meta {
-	list := make([]Meta, len(p.DB.Metas))
-	for i, s := range p.DB.Metas {
+	list := make([]Meta, len(p.Metas))
+	for i, s := range p.Metas {
 		m := s.Meta
 		list[i] = Meta{
-			Slot: i, Valid: s.Valid(), Active: i == p.DB.Active, Magic: fmt.Sprintf("%08x", m.Magic), Version: m.Version,
+			Slot: i, Valid: s.Valid(), Active: i == p.DB.Active && !p.DB.StandIn, Magic: fmt.Sprintf("%08x", m.Magic), Version: m.Version,
 			PageSize: m.PageSize, Flags: m.Flags, Root: uint64(m.Root), Sequence: m.Sequence, HighWaterMark: uint64(m.Pgid), Txid: m.Txid,
 			Checksum: fmt.Sprintf("%016x", m.Checksum), Computed: fmt.Sprintf("%016x", m.Sum()), Problems: []string{},
 		}

@@ -148,7 +148,8 @@ type PageMap struct {
 	Total          int64             `json:"total"` // pages
 	TrailerBytes   int64             `json:"trailerBytes"`
 	Txid           uint64            `json:"txid"`
-	ActiveMeta     int               `json:"activeMeta"`
+	ActiveMeta     *int              `json:"activeMeta"` // nil when none is valid, and the root was found without one
+	Root           uint64            `json:"root"`
 	HighWaterMark  uint64            `json:"highWaterMark"` // the first page never used
 	FreelistStored bool              `json:"freelistStored"`
 	Metas          []Meta            `json:"metas"`
@@ -226,8 +227,11 @@ func (p *Pages) Map() *PageMap {
 	meta := p.DB.Meta()
 	m := &PageMap{
 		File: p.File, Size: p.DB.Size(), PageSize: p.DB.PageSize, Total: p.DB.Pages(), TrailerBytes: p.DB.Size() - p.DB.DataSize,
-		Txid: meta.Txid, ActiveMeta: p.DB.Active, HighWaterMark: uint64(meta.Pgid), FreelistStored: p.Pages.FreelistStored,
+		Txid: meta.Txid, Root: uint64(meta.Root), HighWaterMark: uint64(meta.Pgid), FreelistStored: p.Pages.FreelistStored,
 		Metas: p.metas(), Classes: p.shares(), Buckets: p.buckets(), Findings: orNone(p.Findings), Runs: p.runs, Picture: p.draw(),
+	}
+	if active := p.DB.Active; !p.DB.StandIn {
+		m.ActiveMeta = &active
 	}
 	for r := range p.runs {
 		if r.Class != classNames[snapdb.ClassFree] {

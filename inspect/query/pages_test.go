@@ -543,7 +543,7 @@ func TestOtherSlot(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := p.Map()
-		if m.ActiveMeta != slot || m.Txid != m.Metas[slot].Txid || m.Buckets[0].Root != m.Metas[slot].Root || m.Metas[slot].Active != true {
+		if m.ActiveMeta == nil || *m.ActiveMeta != slot || m.Txid != m.Metas[slot].Txid || m.Buckets[0].Root != m.Metas[slot].Root || m.Metas[slot].Active != true {
 			t.Errorf("slot %d: %+v", slot, m)
 		}
 		addsUp(t, p)
@@ -551,7 +551,7 @@ func TestOtherSlot(t *testing.T) {
 }
 
 func TestFilesWithoutPages(t *testing.T) {
-	for name, want := range map[string]string{"metas-broken": inspect.ErrNoMeta.Error(), "not-bbolt": inspect.ErrNoDatabase.Error(), "backend-missing": inspect.ErrNoDatabase.Error()} {
+	for name, want := range map[string]string{"metas-and-roots-zeroed": inspect.ErrNoMeta.Error(), "not-bbolt": inspect.ErrNoDatabase.Error(), "backend-missing": inspect.ErrNoDatabase.Error()} {
 		if _, err := tryOpen(t, filepath.Join(fixtures.Dir(t, name), "m1")); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", name, err)
 		}

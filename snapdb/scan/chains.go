@@ -189,7 +189,7 @@ func (k *Keys) follow(s *suspicion, r *KeysResult) {
 		faulty[r.Faults[i].Offset] = true
 	}
 	var found recordFaults
-	eachRow(k.tree, k.bucket, maxRecordPage, func(row Row) {
+	newRowReader(k.tree, k.bucket, maxRecordPage).each(func(row Row) {
 		rev, _ := keyspace.DecodeRevision(row.Key)
 		kv, _ := keyspace.DecodeKeyValue(row.Value)
 		_, hash2 := k.hasher.hashes(kv.Key)

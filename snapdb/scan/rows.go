@@ -1,6 +1,9 @@
 package scan
 
 import (
+	"bytes"
+	"sort"
+
 	"etcd-forensics/snapdb"
 )
 
@@ -11,39 +14,71 @@ const maxRowBytes = 4 << 20
 // the pass, for what the pass needs to know beforehand. Faults are left to the
 // pass. Key and Value are valid during the call only.
 func EachRow(tree *snapdb.Tree, bucket int, visit func(Row)) {
-	eachRow(tree, bucket, maxRowBytes, visit)
+	newRowReader(tree, bucket, maxRowBytes).each(visit)
 }
 
-// eachRow visits the records of a bucket in key order. pageBytes bounds what is
-// read of one page.
-func eachRow(tree *snapdb.Tree, bucket int, pageBytes int64, visit func(Row)) {
-	var ignored snapdb.FaultList
-	bk := &tree.Buckets[bucket]
-	if bk.Inline != nil {
-		elements, _ := tree.ReadInline(bucket)
-		eachElement(elements, &Leaf{Index: -1, Page: bk.Holder, Offset: bk.InlineOffset}, visit)
+// A rowReader reads the records of one bucket in key order, and leaves faults to
+// the pass.
+type rowReader struct {
+	tree      *snapdb.Tree
+	bucket    int
+	pageBytes int64 // read of one page at most
+	leaves    []int32
+	buf       []byte
+	elements  []snapdb.Element
+}
+
+func newRowReader(tree *snapdb.Tree, bucket int, pageBytes int64) *rowReader {
+	r := &rowReader{tree: tree, bucket: bucket, pageBytes: pageBytes}
+	for i, l := range tree.Leaves {
+		if int(l.Bucket) == bucket && l.ID != 0 {
+			r.leaves = append(r.leaves, int32(i))
+		}
+	}
+	return r
+}
+
+func (r *rowReader) each(visit func(Row)) {
+	r.from(nil, func(row Row) bool {
+		visit(row)
+		return true
+	})
+}
+
+// from begins with the record at or behind key, and goes on as long as visit says.
+func (r *rowReader) from(key []byte, visit func(Row) bool) {
+	if bk := &r.tree.Buckets[r.bucket]; bk.Inline != nil {
+		elements, _ := r.tree.ReadInline(r.bucket)
+		hand(elements, &Leaf{Index: -1, Page: bk.Holder, Offset: bk.InlineOffset}, key, visit)
 		return
 	}
-	var buf []byte
-	var elements []snapdb.Element
-	for i := range tree.Leaves {
-		l := tree.Leaves[i]
-		if int(l.Bucket) != bucket || l.ID == 0 {
-			continue
-		}
+	first := sort.Search(len(r.leaves), func(i int) bool {
+		_, hi := r.tree.Range(int(r.leaves[i]))
+		return key == nil || hi == nil || bytes.Compare(hi, key) > 0
+	})
+	var ignored snapdb.FaultList
+	for _, i := range r.leaves[first:] {
+		id := r.tree.Leaves[i].ID
 		var err error
-		if buf, err = tree.File.ReadPage(l.ID, pageBytes, buf); err != nil {
+		if r.buf, err = r.tree.File.ReadPage(id, r.pageBytes, r.buf); err != nil {
 			continue
 		}
-		elements = tree.ReadLeaf(i, buf, elements[:0], &ignored)
-		eachElement(elements, &Leaf{Index: i, Page: l.ID, Offset: int64(l.ID) * int64(tree.File.PageSize)}, visit)
+		r.elements = r.tree.ReadLeaf(int(i), r.buf, r.elements[:0], &ignored)
+		if !hand(r.elements, &Leaf{Index: int(i), Page: id, Offset: int64(id) * int64(r.tree.File.PageSize)}, key, visit) {
+			return
+		}
 	}
 }
 
-func eachElement(elements []snapdb.Element, l *Leaf, visit func(Row)) {
+// hand gives the records at or behind key to visit, and says whether it wants more.
+func hand(elements []snapdb.Element, l *Leaf, key []byte, visit func(Row) bool) bool {
 	for _, e := range elements {
-		if !e.Bucket {
-			visit(Row{Key: e.Key, Value: e.Value, Page: l.Page, Offset: l.Offset + int64(e.Offset), leaf: l.Index, element: e.Index})
+		if e.Bucket || bytes.Compare(e.Key, key) < 0 {
+			continue
+		}
+		if !visit(Row{Key: e.Key, Value: e.Value, Page: l.Page, Offset: l.Offset + int64(e.Offset), leaf: l.Index, element: e.Index}) {
+			return false
 		}
 	}
+	return true
 }
