@@ -44,8 +44,11 @@ verify: lint test race small ## everything a change must pass
 bench: ## Go benchmarks; compare two runs with benchstat
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-bench-scale: ## ratios to SHA-256 on a 2 GiB store, which is built once
-	@test -f $(SCALE)/snapshot.db || (cd fixtures/gen/scale && $(GO) run . $(abspath $(SCALE)))
+bench-scale: ## ratios to SHA-256, bbolt and etcdutl on large stores, which are built once
+	@for store in "kubernetes" "kubernetes-uncompacted -compact=false" "small -small" "small-uncompacted -small -compact=false"; do \
+		set -- $$store; dir=$(abspath $(SCALE))/$$1; shift; \
+		test -f $$dir/snapshot.db || (cd fixtures/gen/scale && $(GO) run . "$$@" $$dir) || exit 1; \
+	done
 	ETCD_FORENSICS_SCALE=$(abspath $(SCALE)) $(GO) test -run '^$$' -bench '^BenchmarkScale$$' -benchtime 1x -timeout 60m ./inspect
 
 mutants: ## twenty injured copies of each kind, databases and logs
@@ -61,6 +64,11 @@ fuzz: ## every fuzz target, FUZZTIME each
 fixtures: ## make the stored evidence anew, with real servers
 	sh fixtures/gen/make.sh
 
+versions: ## start the servers of 3.4 to 3.8 on every fixture, and compare with what is recorded (half an hour; needs etcd 3.4)
+	@if command -v etcd >/dev/null 2>&1; then \
+		cd fixtures/gen && $(GO) run ./startup -check ../../inspect/testdata/startup.json; \
+	else $(call skip,starts of every version need an etcd 3.4 binary); fi
+
 golden: ## rewrite the golden files; the diff is part of the change
 	$(GO) test ./report -update
 
@@ -73,4 +81,4 @@ full: ## verify, and a skip is a failure
 clean: ## remove what was built
 	rm -rf $(BUILD) $(BINARY)
 
-.PHONY: help build demo test lint race small verify bench bench-scale mutants fuzz fixtures golden tools full clean
+.PHONY: help build demo test lint race small verify bench bench-scale mutants fuzz fixtures versions golden tools full clean

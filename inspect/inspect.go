@@ -40,6 +40,7 @@ func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case
 	checkClusters(all)
 	for _, x := range all {
 		x.checkFit()
+		x.predictStartup()
 		x.member.Verdict = judge(x.findings, len(x.member.NotExamined) == 0)
 		c.Sources = append(c.Sources, x.source())
 		c.Members = append(c.Members, x.member)
@@ -73,9 +74,11 @@ type examination struct {
 	member   Member
 	findings []Finding
 
-	badRecords int // records of small buckets that cannot be read
+	badRecords  int  // records of small buckets that cannot be read
+	interrupted bool // the examination did not come to its end
 
 	log   *raftlog.Log // nil when there is no WAL to read
+	trace trace        // of that log
 	snaps []snapshot   // by term and index
 	db    *database    // the one that etcd would open; nil when none was read
 }
@@ -97,6 +100,7 @@ func (x *examination) note(format string, args ...any) {
 func (x *examination) run(ctx context.Context) error {
 	err := x.examineFiles(ctx)
 	if err != nil {
+		x.interrupted = true
 		x.note("the rest of %s: %v", x.src.Path, interruption(err))
 	}
 	for _, f := range x.src.Files() {

@@ -31,7 +31,9 @@ func (x *examination) examineLog(ctx context.Context) error {
 		segments[i] = walreader.File{Name: f.Name(), R: f, Size: f.Size()}
 	}
 	chain := walreader.NewChain(segments)
-	log, err := raftlog.Summarize(ctx, chain, raftlog.Options{Reader: walreader.Options{MaxFaults: x.opts.Limits.PerCode + 1}})
+	log, err := raftlog.Summarize(ctx, chain, raftlog.Options{
+		Reader: walreader.Options{MaxFaults: x.opts.Limits.PerCode + 1, OnFault: x.trace.fault}, Visit: x.trace.entry,
+	})
 	wait.Wait()
 	x.log = log
 	x.describeLog()

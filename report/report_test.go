@@ -105,7 +105,7 @@ func hostileCase() *inspect.Case {
 		}
 		m.Snapshots = []inspect.Snap{{File: hostile}}
 		m.Leftovers = []inspect.Leftover{{File: hostile, Kind: hostile}}
-		m.Startup = []inspect.Startup{{Error: hostile, BecauseOf: []inspect.Code{}, Assumed: hostile}}
+		m.Startup = []inspect.Startup{{EtcdVersion: hostile, Starts: ptr(false), Error: hostile, BecauseOf: []inspect.Code{}, Assumed: hostile}}
 	}
 	c.NotExamined = []string{hostile}
 	return c
@@ -152,6 +152,7 @@ func TestGolden(t *testing.T) {
 	}
 	m.Snapshots = []inspect.Snap{{File: "0000000000000002-0000000000000032.snap", Term: ptr(uint64(2)), Index: ptr(uint64(50)), Valid: true}, {File: "broken.snap"}}
 	m.Leftovers = []inspect.Leftover{{File: "tmp123", Kind: "unfinished snapshot"}}
+	m.Startup = startups
 
 	hostile := caseOf([]inspect.Finding{{
 		Code: inspect.CodeMVCCModRevision, Severity: inspect.SeverityError, Member: "backup.db", Message: "key " + hostile + ": revision 9 says 8", Hint: "compare with another member",

@@ -30,6 +30,7 @@ func Text(w io.Writer, c *inspect.Case, opts TextOptions) error {
 		t.wal(m, len(c.Members) > 1)
 		t.snapshots(m, len(c.Members) > 1)
 	}
+	t.startups(c)
 	t.memberships(c)
 	return t.err
 }
