@@ -41,10 +41,11 @@ type entry[V any] struct {
 
 // A table holds one V for each hash. Several batchers fill it at once.
 //
-// A shard is a heap to which entries are only added. When it has doubled since the
-// last time, entries of one hash are merged, in a scratch index that fits the
-// processor's cache. So memory is touched in order, nothing is copied to grow,
-// and a hash takes 48 bytes at most, 36 on average.
+// A shard is a heap to which entries are only added. When it has some thousands,
+// and then whenever it has doubled, entries of one hash are merged, in a scratch
+// index that fits the processor's cache. So memory is touched in order, nothing is
+// copied to grow, and beyond some 50 MiB a hash takes 48 bytes at most, 36 on
+// average.
 type table[V any] struct {
 	merge func(old, v *V) // adds v to what is there
 	shard [shards]shard[V]
@@ -75,9 +76,11 @@ func (t *table[V]) put(n int, batch []entry[V], index *mergeIndex) {
 		s.n += added
 	}
 	if s.n >= s.limit {
-		t.settle(s, index)
+		if s.limit > 0 {
+			t.settle(s, index)
+		}
 		// The first limits differ, so that the shards are not all full at once.
-		s.limit = max(4*batchSize+n%(4*batchSize), 2*s.n)
+		s.limit = max(64*batchSize+n%32*batchSize, 2*s.n)
 	}
 }
 
