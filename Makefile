@@ -6,7 +6,7 @@ BINARY   := etcd-forensics
 BUILD    := build
 FUZZTIME ?= 2m
 SCALE    ?= $(BUILD)/scale
-READERS  := ./walreader ./walreader/raftlog ./walreader/snapfile ./snapdb ./snapdb/page ./snapdb/scan ./snapdb/keyspace
+READERS  := ./walreader ./walreader/raftlog ./walreader/snapfile ./snapdb ./snapdb/page ./snapdb/scan ./snapdb/keyspace ./snapdb/kube
 # skip prints why something is left out; FULL=1 makes that a failure.
 skip      = { echo "skipped: $(1)"; [ -z "$(FULL)" ]; }
 

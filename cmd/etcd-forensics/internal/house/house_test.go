@@ -21,7 +21,7 @@ const (
 
 // readers decode evidence.
 var readers = []string{
-	"walreader", "walreader/raftlog", "walreader/snapfile", "snapdb", "snapdb/page", "snapdb/scan", "snapdb/keyspace",
+	"walreader", "walreader/raftlog", "walreader/snapfile", "snapdb", "snapdb/page", "snapdb/scan", "snapdb/keyspace", "snapdb/kube",
 }
 
 // arrows says which packages of ours each package may import.
@@ -35,9 +35,11 @@ var arrows = map[string][]string{
 	"walreader/raftlog":               {"walreader"},
 	"walreader/snapfile":              {"walreader", "walreader/raftlog"}, // raft's conf state
 	"snapdb":                          {"snapdb/page"},
+	"snapdb/kube/manifest":            {"snapdb/kube"},
 	"walreader":                       nil,
 	"snapdb/page":                     nil,
 	"snapdb/keyspace":                 nil,
+	"snapdb/kube":                     nil,
 	"inspect/source":                  nil,
 	"fixtures":                        nil,
 	"fixtures/unpack":                 {"fixtures"},
