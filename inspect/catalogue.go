@@ -56,6 +56,7 @@ const (
 	CodeMVCCModRevision          Code = "mvcc-mod-revision"
 	CodeMVCCVersionChain         Code = "mvcc-version-chain"
 	CodeMVCCRevisionGap          Code = "mvcc-revision-gap"
+	CodeMVCCWALMismatch          Code = "mvcc-wal-mismatch"
 	CodeMVCCLeaseDangling        Code = "mvcc-lease-dangling"
 	CodeMVCCCompactionUnfinished Code = "mvcc-compaction-unfinished"
 
@@ -232,6 +233,10 @@ var catalogue = map[Code]entry{
 		"revisions above the compact revision are missing: etcd gives them out one by one, and only a compaction takes any away",
 		"the revisions before and after the gap, in key order",
 		"the writes of those revisions are not in this file; compare with another member, the WAL or an older snapshot"},
+	CodeMVCCWALMismatch: {SeverityError, false,
+		"the database contradicts its own WAL: an entry that it has applied left another record than the entry asks for, or none",
+		"the entries up to the consistent index, laid beside the newest revisions of the database",
+		"the record named cannot be trusted, and the WAL holds what was written; compare with another member before restoring from this one"},
 	CodeMVCCLeaseDangling: {SeverityWarning, false,
 		"a live key hangs on a lease that does not exist: it never expires",
 		"the lease id in the key's latest record against bucket lease",

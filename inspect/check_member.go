@@ -20,6 +20,7 @@ func (x *examination) checkFit() {
 	x.checkSnaps()
 	x.checkSnapAhead()
 	x.checkIdentity()
+	x.checkAgainstLog()
 	x.checkOneMoment()
 }
 

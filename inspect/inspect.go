@@ -10,6 +10,7 @@ import (
 	"fmt"
 
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/walreader"
 	"etcd-forensics/walreader/raftlog"
 )
 
@@ -77,10 +78,12 @@ type examination struct {
 	badRecords  int  // records of small buckets that cannot be read
 	interrupted bool // the examination did not come to its end
 
-	log   *raftlog.Log // nil when there is no WAL to read
-	trace trace        // of that log
-	snaps []snapshot   // by term and index
-	db    *database    // the one that etcd would open; nil when none was read
+	log    *raftlog.Log // nil when there is no WAL to read
+	trace  trace        // of that log
+	writes writeLog     // of that log
+	chain  *walreader.Chain
+	snaps  []snapshot // by term and index
+	db     *database  // the one that etcd would open; nil when none was read
 }
 
 func newExamination(s *source.Source, opts Options) *examination {

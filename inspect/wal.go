@@ -30,9 +30,10 @@ func (x *examination) examineLog(ctx context.Context) error {
 	for i, f := range files {
 		segments[i] = walreader.File{Name: f.Name(), R: f, Size: f.Size()}
 	}
-	chain := walreader.NewChain(segments)
-	log, err := raftlog.Summarize(ctx, chain, raftlog.Options{
-		Reader: walreader.Options{MaxFaults: x.opts.Limits.PerCode + 1, OnFault: x.trace.fault}, Visit: x.trace.entry,
+	x.chain = walreader.NewChain(segments)
+	g := newGathering(x)
+	log, err := raftlog.Summarize(ctx, x.chain, raftlog.Options{
+		Reader: walreader.Options{MaxFaults: x.opts.Limits.PerCode + 1, OnFault: x.trace.fault}, Visit: g.entry,
 	})
 	wait.Wait()
 	x.log = log
@@ -111,4 +112,28 @@ func newestSnapshot(l *raftlog.Log) raftlog.Snapshot {
 		}
 	}
 	return newest
+}
+
+// A gathering takes the entries of a log for what its summary does not keep.
+type gathering struct {
+	x       *examination
+	request raftlog.Request
+	segment int // number of the one that the last entry lies in
+}
+
+func newGathering(x *examination) *gathering {
+	x.writes = writeLog{sums: newRecordSums()}
+	return &gathering{x: x}
+}
+
+func (g *gathering) entry(e raftlog.Entry, at walreader.Position, proven bool) error {
+	for g.segment < len(g.x.chain.Segments)-1 && g.x.chain.Segments[g.segment].File != at.Segment {
+		g.segment++
+	}
+	var r *raftlog.Request
+	if e.Type == raftlog.EntryNormal && g.request.Decode(e.Data) == nil {
+		r = &g.request
+	}
+	g.x.writes.entry(e, place{g.segment, at.Offset}, r)
+	return g.x.trace.entry(e, at, proven)
 }

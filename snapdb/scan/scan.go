@@ -79,7 +79,7 @@ const maxRegions = 64
 
 // Run makes the pass. On an error (ctx ended) the result holds what was seen.
 func Run(ctx context.Context, tree *snapdb.Tree, opts Options, consumers ...Consumer) (*Result, error) {
-	p := &pass{ctx: ctx, tree: tree, file: tree.File, opts: opts}
+	p := &pass{ctx: ctx, tree: tree, file: tree.File, opts: opts, result: &Result{}}
 	if p.opts.Parsers == 0 {
 		p.opts.Parsers = runtime.GOMAXPROCS(0)
 		if opts.Digest {
@@ -102,7 +102,7 @@ func Run(ctx context.Context, tree *snapdb.Tree, opts Options, consumers ...Cons
 		p.result.Pages = tree.Account()
 	}
 	slices.SortFunc(p.result.Unreadable, func(a, b Region) int { return int(min(max(a.Offset-b.Offset, -1), 1)) })
-	return &p.result, err
+	return p.result, err
 }
 
 type pass struct {
@@ -113,7 +113,7 @@ type pass struct {
 	parsers []*parser
 	order   []int32 // leaves of this round by page number
 	mu      sync.Mutex
-	result  Result
+	result  *Result
 }
 
 // run makes one sequential pass, then one round for each level of buckets that

@@ -157,21 +157,29 @@ type V2 struct {
 // DecodeRequest reads the data of an entry of type normal. What was decoded before
 // an error is returned with it.
 func DecodeRequest(data []byte) (Request, error) {
+	var r Request
+	err := r.Decode(data)
+	return r, err
+}
+
+// Decode does what DecodeRequest does, and uses the memory of r's own lists again.
+func (r *Request) Decode(data []byte) error {
+	*r = Request{Also: r.Also[:0], Ops: r.Ops[:0], Checkpoints: r.Checkpoints[:0], Unknown: r.Unknown[:0]}
 	if len(data) == 0 {
-		return Request{Kind: KindNone}, nil
+		return nil
 	}
-	d := decoder{whole: cap(data)}
+	d := decoder{req: r, whole: cap(data)}
 	if isV2(data) {
 		d.v2(data)
 	} else {
 		d.request(data)
 	}
-	return d.req, wrap("request", d.err)
+	return wrap("request", d.err)
 }
 
 // A decoder fills one Request.
 type decoder struct {
-	req   Request
+	req   *Request
 	whole int // capacity of the entry's data
 	err   error
 }

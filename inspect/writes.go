@@ -1,0 +1,237 @@
+package inspect
+
+import (
+	"hash/maphash"
+	"slices"
+
+	"etcd-forensics/walreader/raftlog"
+)
+
+// A write is one entry of the log that may write keys, in a form that can be held
+// against the records of the database without its bytes.
+//
+// Which entries write, and what keeps them from it, is read from etcd v3.7.3,
+// server/etcdserver/txn/{put,delete,txn}.go, server/etcdserver/apply/{apply,
+// apply_auth,uber_apply}.go and server/lease/lessor.go; 3.4 to 3.6 do the same.
+type write struct {
+	index uint64
+	// What each branch writes, as a sum of its records; 0 when it writes nothing or
+	// when that depends on what the store holds. A request that is no transaction
+	// has the first branch alone.
+	success, failure uint64
+	key              uint64 // hash of the one key that it writes, 0 when there are several
+	// The key that each branch writes first, as a hash, or anyKey or noKey.
+	firstSuccess, firstFailure uint64
+	place                      place
+	// sure is set when the entry writes whatever the store holds, unless
+	// authentication or an alarm refuses it.
+	sure bool
+	// loose is set when one branch cannot be summed up: its records are then held
+	// against its operations.
+	loose bool
+	// several is set when a branch writes more than one key, of which a compaction
+	// may have left some.
+	several bool
+}
+
+// What stands for the hash of a key, which is an odd number.
+const (
+	anyKey = 0 // it depends on what the store holds
+	noKey  = 2 // the branch writes nothing
+)
+
+// mayBegin says whether the first record that the entry leaves can be of a key.
+func (w *write) mayBegin(key uint64) bool {
+	return w.firstSuccess == anyKey || w.firstSuccess == key || w.firstFailure == anyKey || w.firstFailure == key
+}
+
+// alarmGet is the action of a request that only asks for the alarms.
+const alarmGet = 0
+
+// maxWrites is the number of writes that are kept at least, the newest: some 15 MB.
+const maxWrites = 1 << 18
+
+// A writeLog collects the writes of a log in one pass.
+type writeLog struct {
+	sums recordSums
+	list []write // by index
+	// guarded is the last entry that came with a user, or changed the alarms or whether
+	// authentication is on. Behind it both are as the database has them.
+	guarded uint64
+}
+
+// entry takes the entries in the order of the files; a later one takes the place
+// of all from its index on.
+func (l *writeLog) entry(e raftlog.Entry, at place, r *raftlog.Request) {
+	l.cut(e.Index)
+	if e.Type != raftlog.EntryNormal || r == nil {
+		return
+	}
+	if r.User != "" || r.AuthRevision != 0 {
+		l.guarded = e.Index
+	}
+	w := write{index: e.Index, place: at}
+	switch r.Kind {
+	case "auth_enable", "auth_disable", "alarm":
+		if r.Alarm == nil || r.Alarm.Action != alarmGet {
+			l.guarded = e.Index
+		}
+		return
+	case "put", "delete_range", "txn":
+		if !l.fill(&w, r, e.Data) {
+			return
+		}
+	case "lease_revoke":
+		w.loose, w.several = true, true
+	default:
+		return
+	}
+	if len(r.Also) > 0 {
+		w.loose, w.sure, w.firstSuccess = true, false, anyKey
+	}
+	if len(l.list) == 2*maxWrites {
+		l.list = append(l.list[:0], l.list[maxWrites:]...)
+	}
+	l.list = append(l.list, w)
+}
+
+// cut removes the writes of index and above.
+func (l *writeLog) cut(index uint64) {
+	n := len(l.list)
+	for n > 0 && l.list[n-1].index >= index {
+		n--
+	}
+	l.list = l.list[:n]
+}
+
+// A branch is what one branch of a request writes.
+type branch struct {
+	sum     uint64
+	key     uint64
+	first   uint64 // hash of the key of the first write when that is a put of the branch itself, or anyKey
+	writes  int64
+	puts    int
+	leased  bool // a put names a lease, which may not exist
+	relies  bool // a put keeps a value or lease that may not be there
+	deletes int
+	ranges  bool // a deletion of a range
+	nested  bool
+}
+
+// loose says whether the records that the branch leaves depend on the store.
+func (b *branch) loose() bool {
+	return b.relies || b.ranges || b.nested || b.deletes > 0 && b.writes > 1
+}
+
+// begins gives the key that the branch writes first, as a hash, or anyKey or noKey.
+func (b *branch) begins() uint64 {
+	if b.writes == 0 && !b.nested {
+		return noKey
+	}
+	return b.first
+}
+
+// fill sums up what a request writes, and says whether it may write at all.
+func (l *writeLog) fill(w *write, r *raftlog.Request, data []byte) bool {
+	var branches [2]branch
+	compares, fails := false, r.OpsDropped > 0
+	b := &branches[0]
+	for i := range r.Ops {
+		op := &r.Ops[i]
+		if op.Depth == 1 {
+			b = &branches[0]
+			if op.Branch == raftlog.BranchFailure {
+				b = &branches[1]
+			}
+		}
+		switch op.Kind {
+		case raftlog.OpCompare:
+			compares = true
+		case raftlog.OpRange:
+			fails = fails || op.Revision != 0 // it may be compacted, or not be there yet
+		case raftlog.OpTxn:
+			b.nested = true
+		case raftlog.OpPut, raftlog.OpDeleteRange:
+			l.addTo(b, op, data)
+		}
+	}
+	yes, no := &branches[0], &branches[1]
+	if !compares {
+		*no = branch{} // never taken
+	}
+	w.firstSuccess, w.firstFailure = yes.begins(), no.begins()
+	if yes.writes+no.writes == 0 {
+		return false
+	}
+	w.sure = !compares && !fails && yes.puts > 0 && !yes.leased && !yes.relies && !yes.nested
+	w.loose = yes.loose() || no.loose()
+	w.several = yes.writes > 1 || no.writes > 1 || w.loose
+	if !yes.loose() {
+		w.success = yes.sum
+	}
+	if !no.loose() {
+		w.failure = no.sum
+	}
+	if !w.several {
+		w.key = yes.key
+		if yes.writes == 0 {
+			w.key = no.key
+		} else if no.writes > 0 && no.key != yes.key {
+			w.key = 0
+		}
+	}
+	return true
+}
+
+func (l *writeLog) addTo(b *branch, op *raftlog.Op, data []byte) {
+	if op.Kind == raftlog.OpPut {
+		b.puts++
+		if b.writes == 0 && !b.nested {
+			b.first = l.sums.key(op.Key)
+		}
+		b.leased = b.leased || op.Lease != 0
+		b.relies = b.relies || op.IgnoreValue || op.IgnoreLease
+		b.sum += l.sums.record(b.writes, false, op.Key, op.Value.In(data), op.Lease)
+	} else {
+		b.deletes++
+		b.ranges = b.ranges || len(op.RangeEnd) > 0
+		b.sum += l.sums.record(b.writes, true, op.Key, nil, 0)
+	}
+	b.key = l.sums.key(op.Key)
+	b.writes++
+}
+
+// recordSums tells what was written apart by seeded hashes, so that nobody can
+// prepare a record that passes for another.
+type recordSums struct{ seed maphash.Seed }
+
+func newRecordSums() recordSums { return recordSums{maphash.MakeSeed()} }
+
+func (s recordSums) key(key []byte) uint64 { return maphash.Bytes(s.seed, key) | 1 }
+
+// record sums up one record. The sums of a revision's records add up to its own.
+func (s recordSums) record(sub int64, tombstone bool, key, value []byte, lease int64) uint64 {
+	h := s.key(key)
+	h = mix(h, maphash.Bytes(s.seed, value))
+	h = mix(h, uint64(lease))
+	h = mix(h, uint64(sub))
+	if tombstone {
+		h = mix(h, 1)
+	}
+	return h | 1
+}
+
+// mix adds a number to a hash (the finaliser of MurmurHash3).
+func mix(h, n uint64) uint64 {
+	h = (h ^ n) * 0xff51afd7ed558ccd
+	h ^= h >> 33
+	h *= 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
+
+// between gives the writes of the entries from first to last.
+func (l *writeLog) between(first, last uint64) []write {
+	from, _ := slices.BinarySearchFunc(l.list, first, func(w write, i uint64) int { return compareUint64(w.index, i) })
+	to, _ := slices.BinarySearchFunc(l.list, last+1, func(w write, i uint64) int { return compareUint64(w.index, i) })
+	return l.list[from:max(from, to)]
+}
