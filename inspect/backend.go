@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 
 	"etcd-forensics/inspect/source"
 	"etcd-forensics/snapdb"
@@ -334,18 +333,26 @@ func bucketName(t *snapdb.Tree, b int) string {
 		if name != "" {
 			name = "/" + name
 		}
-		name = plainName(t.Buckets[b].Name) + name
+		name = shownName(&t.Buckets[b]) + name
 	}
 	return name
 }
 
-// plainName quotes a name when it is not plain text.
-func plainName(b []byte) string {
-	s := string(b)
-	if q := strconv.QuoteToASCII(s); utf8.ValidString(s) && q[1:len(q)-1] == s && s != "" {
+// maxName is the longest name of a bucket that is shown, in bytes; etcd's have 15 at
+// most.
+const maxName = 64
+
+// shownName gives a bucket's name. A damaged element of the root bucket may make
+// part of a record of what is none, so a name that is not etcd's is shown only when it
+// reads as one.
+func shownName(b *snapdb.Bucket) string {
+	s := string(b.Name)
+	q := strconv.QuoteToASCII(s)
+	plain := s != "" && len(s) <= maxName && q[1:len(q)-1] == s
+	if plain && !b.Doubtful || knownBucket(s) {
 		return s
 	}
-	return strconv.QuoteToASCII(s)
+	return fmt.Sprintf("(a name of %d bytes)", len(s))
 }
 
 // badRecord reports a record of a small bucket that cannot be read.
@@ -353,7 +360,11 @@ func (x *examination) badRecord(d *database, bucket string, r scan.Row, err erro
 	if x.badRecords++; x.badRecords > x.opts.Limits.PerCode {
 		return
 	}
-	x.find(newFinding(CodeBackendRecordInvalid, x.src.Path, fmt.Sprintf("bucket %s, record %s: %v", bucket, quoteKey(r.Key), err)).
+	record := "a record"
+	if keyspace.IsOpen(bucket) {
+		record = "record " + quoteKey(r.Key)
+	}
+	x.find(newFinding(CodeBackendRecordInvalid, x.src.Path, fmt.Sprintf("bucket %s, %s: %v", bucket, record, err)).
 		inFile(d.file.Path).at(r.Offset).onPage(r.Page))
 }
 
@@ -496,14 +507,17 @@ func (x *examination) describeAuth(be *Backend, d *database) {
 		u, err := keyspace.DecodeUser(r.Key, r.Value)
 		if err != nil {
 			x.badRecord(d, keyspace.BucketAuthUsers, r, err)
+			continue
 		}
 		a.Users = append(a.Users, u.Name)
 	}
 	for _, r := range d.rows[keyspace.BucketAuthRoles] {
-		if err := keyspace.CheckRole(r.Value); err != nil {
+		name, err := keyspace.DecodeRole(r.Key, r.Value)
+		if err != nil {
 			x.badRecord(d, keyspace.BucketAuthRoles, r, err)
+			continue
 		}
-		a.Roles = append(a.Roles, string(r.Key))
+		a.Roles = append(a.Roles, name)
 	}
 }
 

@@ -254,12 +254,22 @@ func (x *examination) describeFault(d *database, f snapdb.Fault) string {
 	switch {
 	case x.inKeyBucket(d, f):
 		fmt.Fprintf(&b, "; %s cannot be trusted", revisionRange(f.Lo, f.Hi))
-	case f.Bucket > 0 && (f.Lo != nil || f.Hi != nil):
+	case f.Bucket > 0 && (f.Lo != nil || f.Hi != nil) && x.isOpen(d, f.Bucket):
 		fmt.Fprintf(&b, "; keys from %s to before %s cannot be trusted", orWord(f.Lo, "the first"), orWord(f.Hi, "the end"))
+	case f.Bucket > 0 && (f.Lo != nil || f.Hi != nil):
+		b.WriteString("; part of the bucket cannot be trusted")
 	case f.Bucket > 0:
 		b.WriteString("; nothing of the bucket can be trusted")
 	}
 	return b.String()
+}
+
+// isOpen says whether the keys of a bucket may be shown.
+func (x *examination) isOpen(d *database, bucket int) bool {
+	for d.tree.Buckets[bucket].Parent > 0 {
+		bucket = d.tree.Buckets[bucket].Parent
+	}
+	return keyspace.IsOpen(string(d.tree.Buckets[bucket].Name))
 }
 
 // pathWords names the pages from the root page down to a page, when there are

@@ -3,6 +3,7 @@ package inspect
 import (
 	"fmt"
 
+	"etcd-forensics/snapdb/keyspace"
 	"etcd-forensics/snapdb/scan"
 )
 
@@ -42,10 +43,19 @@ func (x *examination) checkRecords(d *database) {
 	}
 }
 
+// shownRevision quotes a key that should be a revision. Behind as many bytes as a
+// revision has, a wrong size makes part of a value of it.
+func shownRevision(raw []byte) string {
+	if len(raw) <= keyspace.MarkedRevisionSize {
+		return quoteKey(raw)
+	}
+	return quoteKey(raw[:keyspace.MarkedRevisionSize]) + "... (longer than a revision)"
+}
+
 func describeRecord(f scan.RecordFault) string {
 	switch f.Kind {
 	case scan.RecordKey:
-		return fmt.Sprintf("page %d (bucket key), element %d: key %s is not a revision", f.Page, f.Element, quoteKey(f.Raw))
+		return fmt.Sprintf("page %d (bucket key), element %d: key %s is not a revision", f.Page, f.Element, shownRevision(f.Raw))
 	case scan.RecordGap:
 		return fmt.Sprintf("page %d (bucket key), element %d: revision %s follows revision %s, and what lies between is missing", f.Page, f.Element, f.Revision, f.After)
 	case scan.RecordValue:

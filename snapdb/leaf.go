@@ -74,6 +74,7 @@ func (t *Tree) ReadLeaf(i int, b []byte, elements []Element, faults *FaultList) 
 	switch {
 	case cut:
 	case bad != nil:
+		l.damaged = true
 		if badElements > 1 {
 			bad.Err = fmt.Errorf("%w; %d of %d elements are not as they should be", bad.Err, badElements, leaf.Len())
 		}
@@ -211,24 +212,24 @@ func (t *Tree) ReadInline(b int) ([]Element, []Fault) {
 	}
 	var faults []Fault
 	if fault != nil {
-		faults = append(faults, at(pageFaults[fault.Kind], -1, fault.Offset, fmt.Errorf("inline bucket %q: %w", bk.Name, fault.Err)))
+		faults = append(faults, at(pageFaults[fault.Kind], -1, fault.Offset, fmt.Errorf("inline bucket: %w", fault.Err)))
 	}
 	if leaf.Kind() != page.KindLeaf {
-		return nil, append(faults, at(FaultPageType, -1, 8, fmt.Errorf("inline bucket %q: flags are %#04x (%s) where a leaf belongs", bk.Name, leaf.Flags, leaf.Kind())))
+		return nil, append(faults, at(FaultPageType, -1, 8, fmt.Errorf("inline bucket: flags are %#04x (%s) where a leaf belongs", leaf.Flags, leaf.Kind())))
 	}
 	if leaf.Header.ID != 0 || leaf.Header.Overflow != 0 {
-		faults = append(faults, at(FaultPageID, -1, 0, fmt.Errorf("inline bucket %q: page number %d, overflow %d; both are 0 in an inline page", bk.Name, leaf.Header.ID, leaf.Header.Overflow)))
+		faults = append(faults, at(FaultPageID, -1, 0, fmt.Errorf("inline bucket: page number %d, overflow %d; both are 0 in an inline page", leaf.Header.ID, leaf.Header.Overflow)))
 	}
 	elements, bad, _ := readElements(&leaf, nil)
 	switch {
 	case bad != nil:
-		faults = append(faults, at(pageFaults[bad.Kind], bad.Element, bad.Offset, fmt.Errorf("inline bucket %q: %w", bk.Name, bad.Err)))
+		faults = append(faults, at(pageFaults[bad.Kind], bad.Element, bad.Offset, fmt.Errorf("inline bucket: %w", bad.Err)))
 	case fault == nil && leaf.End() != len(bk.Inline):
-		faults = append(faults, at(FaultPageBounds, -1, int64(leaf.End()), fmt.Errorf("inline bucket %q: its elements end at byte %d of %d", bk.Name, leaf.End(), len(bk.Inline))))
+		faults = append(faults, at(FaultPageBounds, -1, int64(leaf.End()), fmt.Errorf("inline bucket: its elements end at byte %d of %d", leaf.End(), len(bk.Inline))))
 	}
 	for _, e := range elements {
 		if e.Bucket { // bbolt inlines only buckets that hold none
-			faults = append(faults, at(FaultBucket, e.Index, int64(page.HeaderSize+e.Index*page.ElementSize), fmt.Errorf("inline bucket %q: a record says that it is a bucket", bk.Name)))
+			faults = append(faults, at(FaultBucket, e.Index, int64(page.HeaderSize+e.Index*page.ElementSize), errors.New("inline bucket: a record says that it is a bucket")))
 			break
 		}
 	}

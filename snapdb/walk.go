@@ -26,8 +26,9 @@ type Bucket struct {
 	Inline       []byte
 	InlineOffset int64 // of Inline, in the file
 
-	Holder  page.ID // leaf page that names the bucket
-	Element int     // on Holder
+	Holder   page.ID // leaf page that names the bucket
+	Element  int     // on Holder
+	Doubtful bool    // elements of Holder are damaged, so Name may be part of something else
 
 	depth int // levels of branch pages above the leaves, -1 when not known
 }
@@ -51,6 +52,7 @@ type Leaf struct {
 	Overflow uint32 // further pages, once the leaf was read; 0 when the page's own count cannot be right
 	Broken   bool   // read, and not a leaf page
 	exact    bool   // its first key is the separator above it, as bbolt writes it
+	damaged  bool   // an element is not as it should be
 }
 
 // A Tree is what the walk of the branch pages found.
@@ -61,6 +63,7 @@ type Tree struct {
 	Leaves  []Leaf
 	Faults  FaultList
 
+	depths  map[page.ID]int // by root page, as probeDepth found them
 	arena   []byte
 	claimed []uint64 // bit per page: some reference leads to it
 	again   []repeat // references to pages that were claimed before
@@ -88,6 +91,7 @@ const maxNesting = 64
 // perKind bounds the faults kept of each kind; the rest is counted.
 func Walk(ctx context.Context, f *File, perKind int) (*Tree, error) {
 	t := &Tree{File: f, arena: make([]byte, 1, 4096), Faults: FaultList{PerKind: perKind}}
+	t.depths = map[page.ID]int{}
 	m := f.Meta()
 	t.claimed = make([]uint64, t.pagesInUse()/64+1)
 	t.Buckets = []Bucket{{Parent: -1, Root: m.Root, Sequence: m.Sequence, Holder: page.ID(f.Active), Element: -1}}
@@ -126,10 +130,13 @@ func (t *Tree) readBuckets(ctx context.Context, i int) error {
 	default:
 		e := elements[first]
 		t.Report(t.leafFault(i, FaultBucket, e.Index, at+int64(e.Index*page.ElementSize),
-			fmt.Errorf("record %q of the root bucket is no bucket; %d of %d are not", e.Key[:min(len(e.Key), 64)], plain, len(elements))))
+			fmt.Errorf("a record of the root bucket that is no bucket; %d of %d are not", plain, len(elements))))
 	}
+	budget := len(buf)
 	for _, e := range elements {
-		if !e.Bucket {
+		// Damaged elements may lie over each other: together they have no more
+		// bytes than the page.
+		if budget -= len(e.Key) + len(e.Value); !e.Bucket || budget < 0 {
 			continue
 		}
 		if err := t.AddBucket(ctx, i, e); err != nil {
@@ -159,7 +166,7 @@ func (t *Tree) AddBucket(ctx context.Context, i int, e Element) error {
 	t.Buckets = append(t.Buckets, Bucket{
 		Name: slices.Clone(e.Key), Parent: int(l.Bucket), Root: b.Root, Sequence: b.Sequence,
 		Inline: slices.Clone(b.Inline), InlineOffset: at + int64(len(e.Key)) + page.BucketHeaderSize,
-		Holder: l.ID, Element: e.Index,
+		Holder: l.ID, Element: e.Index, Doubtful: l.damaged,
 	})
 	if b.Root == 0 {
 		return nil
@@ -180,7 +187,12 @@ type visit struct {
 // walkBucket appends the nodes and leaves of bucket b, in key order.
 func (t *Tree) walkBucket(ctx context.Context, b int) error {
 	bk := &t.Buckets[b]
-	bk.depth = t.probeDepth(bk.Root)
+	depth, known := t.depths[bk.Root]
+	if !known {
+		depth = t.probeDepth(bk.Root)
+		t.depths[bk.Root] = depth
+	}
+	bk.depth = depth
 	return t.walkFrom(ctx, b, visit{id: bk.Root, parent: -1, element: bk.Element})
 }
 
@@ -448,11 +460,20 @@ func (t *Tree) probeDepth(root page.ID) int {
 	return best
 }
 
+// maxDepth bounds the levels of branch pages in one bucket: with two children each,
+// there are no more pages for it.
+const maxDepth = 32
+
 // descend follows one way from root to a leaf: at each branch page it takes the
 // child at way sixths of the elements.
 func (t *Tree) descend(root page.ID, way int) (depth int, ok bool) {
 	id := root
-	for depth = 0; depth <= maxNesting; depth++ {
+	var seen [maxDepth]page.ID
+	for depth = 0; depth < maxDepth; depth++ {
+		if slices.Contains(seen[:depth], id) {
+			return 0, false
+		}
+		seen[depth] = id
 		if id < 2 || id >= t.File.Meta().Pgid || id >= page.ID(t.File.Pages()) {
 			return 0, false
 		}

@@ -158,7 +158,9 @@ func (p *Pages) MayDump(id uint64, values bool) error {
 	c := p.class(int64(head))
 	switch c {
 	case snapdb.ClassMeta:
-		return nil
+		if p.isMeta(id) {
+			return nil
+		}
 	case snapdb.ClassBranch, snapdb.ClassFreelist:
 		if !p.isFaulty(int64(head)) {
 			return nil
@@ -166,8 +168,8 @@ func (p *Pages) MayDump(id uint64, values bool) error {
 	}
 	b := p.owner(head)
 	switch {
-	case b > 0 && isAuth(p.TopBucket(b)):
-		return fmt.Errorf("page %d is of bucket %s, whose records are never shown", id, p.Bucket(b))
+	case b > 0 && !keyspace.IsOpen(p.TopBucket(b)):
+		return fmt.Errorf("page %d is of bucket %s: records of auth are never shown, and what is no other bucket of etcd's may hold them", id, p.Bucket(b))
 	case b <= 0 && head < uint64(len(p.Pages.Class)) && p.isFaulty(int64(head)) && c != snapdb.ClassFreelist:
 		// The root bucket's page holds the small buckets whole.
 		return fmt.Errorf("page %d is damaged, so records of auth, which are never shown, cannot be told from others on it", id)
@@ -176,6 +178,17 @@ func (p *Pages) MayDump(id uint64, values bool) error {
 		return fmt.Errorf("page %d (%s) may hold values of keys, which are shown only when asked for", id, classNames[c])
 	}
 	return nil
+}
+
+// isMeta says whether a meta page is one, and its bytes behind the meta are zero, as
+// bbolt writes them.
+func (p *Pages) isMeta(id uint64) bool {
+	if id >= uint64(len(p.Metas)) || !p.Metas[id].Read || p.Metas[id].Meta.Magic != page.Magic {
+		return false
+	}
+	buf := make([]byte, p.DB.PageSize)
+	n, _ := p.DB.ReaderAt().ReadAt(buf, p.Metas[id].Offset)
+	return n > page.HeaderSize+page.MetaSize && isZero(buf[page.HeaderSize+page.MetaSize:n])
 }
 
 // isAuth says whether a bucket's records hold passwords or what they allow.
@@ -401,6 +414,8 @@ func shownKey(e page.LeafElement, bucket string, placed bool) Key {
 	switch {
 	case k.Revision != "":
 		return k
+	case bucket == "" && !e.Bucket && !bytes.Contains(e.Value, e.Key):
+		return hidden // of no bucket, so it may be of auth
 	case !placed || bucket == keyspace.BucketKey && len(e.Key) > keyspace.MarkedRevisionSize:
 		return hidden
 	case e.Bucket && !isBucket(e.Value):
@@ -532,45 +547,59 @@ func (p *Pages) dump(v *Page, buf []byte, c snapdb.Class, b int) {
 	if v.Size > maxShown {
 		v.Notes = append(v.Notes, "only the first "+strconv.Itoa(maxShown)+" bytes are shown")
 	}
-	if c != snapdb.ClassOverflow && len(v.Bytes) >= page.HeaderSize {
-		v.mask(buf, b < 0)
-	}
-}
-
-// openBuckets hold no record of auth. The name of a bucket that does may be
-// damaged, so what is not one of these is taken for one that does.
-var openBuckets = []string{
-	keyspace.BucketKey, keyspace.BucketMeta, keyspace.BucketCluster, keyspace.BucketMembers, keyspace.BucketMembersRemoved,
-	keyspace.BucketAlarm, keyspace.BucketLease,
-}
-
-// mask hides the records of auth's buckets: those that lie inline in the root
-// bucket, and on a page that belongs to no bucket every record that could be one.
-func (v *Page) mask(buf []byte, unowned bool) {
-	leaf, _ := page.OpenLeaf(buf)
-	if leaf.Kind() != page.KindLeaf {
+	if b > 0 || len(v.Bytes) < page.HeaderSize {
 		return
 	}
+	v.mask(p.mayShow(v, buf, c, b))
+}
+
+// mayShow gives the parts of a page that surely hold no record of auth. The page is
+// one of the root bucket, in which small buckets lie whole, or belongs to no bucket.
+func (p *Pages) mayShow(v *Page, buf []byte, c snapdb.Class, b int) []Span {
+	all := []Span{{0, int64(len(v.Bytes))}}
+	switch {
+	case c == snapdb.ClassOverflow:
+		return nil
+	case c == snapdb.ClassMeta && p.isMeta(v.Page), c == snapdb.ClassFreelist && !p.isFaulty(int64(v.Page)):
+		return all
+	case c == snapdb.ClassMeta:
+		return []Span{{0, page.HeaderSize + page.MetaSize}}
+	case !page.LaidOut(buf):
+		return []Span{{0, page.HeaderSize}}
+	}
+	leaf, _ := page.OpenLeaf(buf)
+	if leaf.Kind() != page.KindLeaf {
+		return all // a branch has separators and no records
+	}
+	shown := []Span{{0, int64(page.HeaderSize + leaf.Len()*page.ElementSize)}}
 	for i := range leaf.Len() {
-		e, _ := leaf.Element(i)
-		_, isRevision := keyspace.DecodeRevision(e.Key)
-		at := int64(leaf.Raw(i).Position) + int64(len(e.Key))
-		end := at + int64(len(e.Value))
-		switch {
-		case e.Bucket && !slices.Contains(openBuckets, string(e.Key)) && len(e.Value) > page.BucketHeaderSize:
-			at += page.BucketHeaderSize
-		case e.Bucket || !unowned || isRevision || len(e.Value) == 0:
-			continue
-		}
-		if end = min(end, int64(len(v.Bytes))); at < end {
-			v.Masked = append(v.Masked, Span{at, end})
+		e, fault := leaf.Element(i)
+		at := int64(leaf.Offset(i))
+		value := at + int64(len(e.Key))
+		switch key := shownKey(e, "", fault == nil); {
+		case key.Hidden:
+		case e.Bucket && !keyspace.IsOpen(string(e.Key)):
+			shown = append(shown, Span{at, value + page.BucketHeaderSize})
+		case e.Bucket, key.Revision != "":
+			shown = append(shown, Span{at, value + int64(len(e.Value))})
+		default:
+			shown = append(shown, Span{at, value})
 		}
 	}
-	v.Masked = joined(v.Masked)
-	for _, s := range v.Masked {
-		for k := s.From; k < s.To; k++ {
-			v.Bytes[k] = '*'
+	return joined(shown)
+}
+
+// mask hides all but some spans, which are in order.
+func (v *Page) mask(shown []Span) {
+	at := int64(0)
+	for _, s := range append(shown, Span{int64(len(v.Bytes)), int64(len(v.Bytes))}) {
+		if s.From > at && !isZero(v.Bytes[at:s.From]) {
+			v.Masked = append(v.Masked, Span{at, s.From})
+			for k := at; k < s.From; k++ {
+				v.Bytes[k] = '*'
+			}
 		}
+		at = max(at, min(s.To, int64(len(v.Bytes))))
 	}
 }
 

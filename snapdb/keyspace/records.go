@@ -1,8 +1,10 @@
 package keyspace
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -184,22 +186,50 @@ type User struct {
 	Roles []string
 }
 
-// DecodeUser reads a record of bucket authUsers. The password hash is not read.
+// DecodeUser reads a record of bucket authUsers (etcd v3.7.3, api/authpb/auth.proto,
+// User). The password hash is not read. A damaged record may have part of the hash
+// where the name belongs, so there is no name without both places saying the same.
 func DecodeUser(key, value []byte) (User, error) {
-	u := User{Name: string(key)}
+	var u User
+	named := false
 	err := eachField(value, func(num protowire.Number, typ protowire.Type, _ uint64, b []byte) {
-		if num == 3 && typ == protowire.BytesType {
+		switch {
+		case num == 1 && typ == protowire.BytesType:
+			named = bytes.Equal(b, key)
+		case num == 3 && typ == protowire.BytesType:
 			u.Roles = append(u.Roles, string(b))
 		}
 	})
+	switch {
+	case err != nil:
+		return User{}, err
+	case !named:
+		return User{}, errName
+	}
+	u.Name = string(key)
 	slices.Sort(u.Roles)
-	return u, err
+	return u, nil
 }
 
-// CheckRole says whether a value of bucket authRoles is a message (authpb.Role).
-func CheckRole(value []byte) error {
-	return eachField(value, func(protowire.Number, protowire.Type, uint64, []byte) {})
+// DecodeRole reads the name of a record of bucket authRoles (auth.proto, Role), by
+// the rule of DecodeUser.
+func DecodeRole(key, value []byte) (name string, err error) {
+	named := false
+	err = eachField(value, func(num protowire.Number, typ protowire.Type, _ uint64, b []byte) {
+		if num == 1 && typ == protowire.BytesType {
+			named = bytes.Equal(b, key)
+		}
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case !named:
+		return "", errName
+	}
+	return string(key), nil
 }
+
+var errName = errors.New("the name in the record is not the one that it is stored under")
 
 // DecodeStorageVersion reads meta's storageVersion, "3.6.0".
 func DecodeStorageVersion(b []byte) (string, error) { return decodeVersion(b) }

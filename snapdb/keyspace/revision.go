@@ -42,6 +42,17 @@ const (
 	BucketAuthRoles      = "authRoles"
 )
 
+// IsOpen says whether a bucket surely holds no record of auth, and no value of a
+// key in place of a key. The name of one that does may be damaged, so only the
+// names of the others count.
+func IsOpen(bucket string) bool {
+	switch bucket {
+	case BucketKey, BucketMeta, BucketCluster, BucketMembers, BucketMembersRemoved, BucketAlarm, BucketLease:
+		return true
+	}
+	return false
+}
+
 const (
 	// RevisionSize is the length of a revision as a key of bucket key.
 	RevisionSize = 17

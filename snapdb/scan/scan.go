@@ -414,8 +414,9 @@ func (ps *parser) leaf(i int, offset int64, b []byte) {
 		return
 	}
 	ps.elements = ps.tree.ReadLeaf(i, b, ps.elements[:0], &ps.faults)
+	budget := len(b) // damaged elements may lie over each other
 	for _, e := range ps.elements {
-		if e.Bucket {
+		if budget -= len(e.Key) + len(e.Value); e.Bucket && budget >= 0 {
 			e.Key, e.Value = slices.Clone(e.Key), slices.Clone(e.Value)
 			ps.nested = append(ps.nested, nestedBucket{i, e})
 		}
