@@ -27,6 +27,7 @@ const (
 	CodeBackendMetaNone        Code = "backend-meta-none"
 	CodeBackendMetaImpossible  Code = "backend-meta-impossible"
 	CodeBackendMetaRollback    Code = "backend-meta-rollback"
+	CodeBackendMetaPageSize    Code = "backend-meta-page-size"
 	CodeBackendMetaChecksum    Code = "backend-meta-checksum"
 	CodeBackendTruncated       Code = "backend-truncated"
 	CodeBackendUnreadable      Code = "backend-unreadable"
@@ -116,9 +117,13 @@ var catalogue = map[Code]entry{
 		"magic, version, checksum or fields of page 0 and page 1; page size and pages are told by the numbers that the pages carry",
 		doOtherSource},
 	CodeBackendMetaImpossible: {SeverityError, true,
-		"the newer meta page passes bbolt's checks and names a root, mark, freelist or page size that cannot be: bbolt takes it and dies",
+		"a meta page passes bbolt's checks and names a root, mark, freelist or page size that cannot be: bbolt takes it and dies",
 		"the fields of the meta page, whose checksum is right",
 		"on a copy, `bbolt surgery revert-meta-page` goes back to the older meta, whose tree is described here; or restore from another source"},
+	CodeBackendMetaPageSize: {SeverityWarning, false,
+		"the second meta page names another page size than the first one, by which bbolt goes: should the first one break, nothing can be read",
+		"the page size in both meta pages, whose checksums are right",
+		"nothing is lost; write the database anew on a copy (`bbolt compact`), and find out what wrote to the file"},
 	CodeBackendMetaRollback: {SeverityError, false,
 		"the newer meta page is broken, so the last transaction is out of reach; etcd would go on from the one before without a word",
 		"the older meta is valid, the other one is not",

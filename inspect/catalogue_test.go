@@ -52,9 +52,10 @@ func TestEveryCodeIsExplained(t *testing.T) {
 // madeByTests lists the codes that no stored fixture can have, with the test
 // that produces them.
 var madeByTests = map[Code]string{
-	CodeSourceChanged:     "TestChangeWhileReadingIsNoticed",
-	CodeWALUnreadable:     "TestLogCutShortWhileReadingIsNoticed",
-	CodeBackendUnreadable: "TestOneUnreadablePageCostsOnePage",
+	CodeBackendMetaPageSize: "TestPageSizeOfAMetaIsTakenForWhatItIs",
+	CodeSourceChanged:       "TestChangeWhileReadingIsNoticed",
+	CodeWALUnreadable:       "TestLogCutShortWhileReadingIsNoticed",
+	CodeBackendUnreadable:   "TestOneUnreadablePageCostsOnePage",
 }
 
 func TestEveryCodeIsProducedByAFixture(t *testing.T) {
@@ -65,7 +66,7 @@ func TestEveryCodeIsProducedByAFixture(t *testing.T) {
 		}
 	}
 	tests := ""
-	for _, file := range []string{"inspect_test.go", "../snapdb/scan/scan_test.go"} {
+	for _, file := range []string{"inspect_test.go", "page_size_test.go", "../snapdb/scan/scan_test.go"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

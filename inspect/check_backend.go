@@ -48,6 +48,8 @@ func (x *examination) checkMetas(d *database) {
 	other := 1 - active
 	switch o := metas[other]; {
 	case o.Valid():
+	case o.Misplaced:
+		finding(CodeBackendMetaImpossible, other, "meta page %d of transaction %d: its checksum is right, but %v", other, o.Meta.Txid, reasons(o))
 	case o.Accepted() && o.Meta.Txid > d.db.Meta().Txid:
 		finding(CodeBackendMetaImpossible, other, "meta page %d of transaction %d is newer and its checksum is right, but %v", other, o.Meta.Txid, reasons(o))
 	default:
@@ -59,6 +61,9 @@ func (x *examination) checkMetas(d *database) {
 		}
 		if m.Header.ID != page.ID(slot) {
 			finding(CodeBackendPageID, slot, "meta page %d carries number %d; its meta is valid", slot, m.Header.ID)
+		}
+		if m.OtherSize {
+			finding(CodeBackendMetaPageSize, slot, "meta page %d names a page size of %d, meta page 0 one of %d; its meta is valid", slot, m.Meta.PageSize, metas[0].Meta.PageSize)
 		}
 		if m.Header.Kind() != page.KindMeta {
 			finding(CodeBackendPageType, slot, "meta page %d has flags %#04x (%s); its meta is valid", slot, m.Header.Flags, m.Header.Kind())

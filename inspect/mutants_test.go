@@ -286,6 +286,7 @@ func mutations() []mutation {
 		onMeta("high-water mark", false, func(m *page.Meta, _ *rand.Rand) { m.Pgid++ }),
 		onMeta("root past the mark", true, func(m *page.Meta, _ *rand.Rand) { m.Root = m.Pgid }),
 		onMeta("page size", true, func(m *page.Meta, _ *rand.Rand) { m.PageSize = 5000 }),
+		onMeta("another page size", true, func(m *page.Meta, rnd *rand.Rand) { m.PageSize = m.PageSize << 1 >> (2 * rnd.IntN(2)) }),
 		onMeta("mark too low", true, func(m *page.Meta, _ *rand.Rand) { m.Pgid = 3 }),
 		onMeta("freelist past the mark", true, func(m *page.Meta, _ *rand.Rand) { m.Freelist = m.Pgid + 5 }),
 		mutation{"metas: both zeroed", func(s *specimen, b []byte, _ *rand.Rand) (page.ID, bool) {

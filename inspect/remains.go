@@ -195,7 +195,8 @@ func (r *remnant) weigh(ctx context.Context, c *candidate) error {
 }
 
 // compareCandidates puts the better one first: a whole tree before one with pages
-// that another transaction has taken, then the later one. While a compaction runs,
+// that another transaction has taken or that are damaged, unless that one is later
+// and has much more to read all the same; then the later one. While a compaction runs,
 // it takes records away and nothing else may change. Transactions that leave the
 // same behind cannot be told apart, and need not be; nor can a restore that only
 // set the consistent index back be told from what was before it.
@@ -203,14 +204,25 @@ func compareCandidates(a, b *candidate) int {
 	whole := 0
 	switch {
 	case a.faults == 0 && b.faults > 0:
-		whole = -1
+		whole = preferWhole(a, b)
 	case a.faults > 0 && b.faults == 0:
-		whole = 1
+		whole = -preferWhole(b, a)
 	case a.faults > 0:
 		whole = cmp.Compare(b.leaves-b.faults, a.leaves-a.faults)
 	}
 	return cmp.Or(cmp.Compare(b.buckets, a.buckets), whole, later(a, b), cmp.Compare(a.records, b.records),
 		cmp.Compare(b.txid(), a.txid()), cmp.Compare(a.root, b.root))
+}
+
+// preferWhole puts a whole tree before a damaged one, unless that is later and the
+// whole one has less than nine tenths of its records. The last transactions change
+// few pages, so a tree that is that small is one whose pages were taken by something
+// else, or one of long ago.
+func preferWhole(whole, damaged *candidate) int {
+	if later(damaged, whole) < 0 && whole.records*10 < damaged.records*9 {
+		return 1
+	}
+	return -1
 }
 
 // String says what was found without a meta page.

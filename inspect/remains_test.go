@@ -165,6 +165,38 @@ func TestWholeTreeIsBetterThanALaterDamagedOne(t *testing.T) {
 	}
 }
 
+// One damaged page more does not cost the rest: an old tree whose pages were taken
+// by others looks whole, and holds next to nothing.
+func TestOneDamagedLeafCostsItselfWithoutMetas(t *testing.T) {
+	b, err := os.ReadFile(fixtures.Databases(t, "healthy-3.6")[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeroed, f := withoutMetas(t, b)
+	want := examineBytes(t, t.TempDir()+"/db", zeroed).Members[0].Backend.Keys.Revisions
+	tree, err := snapdb.Walk(t.Context(), f, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := 0
+	for i, l := range tree.Leaves {
+		if i%19 != 3 || string(tree.Buckets[l.Bucket].Name) != "key" {
+			continue
+		}
+		injured := slices.Clone(zeroed)
+		clear(injured[int(l.ID)*f.PageSize:][:f.PageSize])
+		c := examineBytes(t, t.TempDir()+"/db", injured)
+		named := slices.ContainsFunc(c.Findings, func(f inspect.Finding) bool { return f.Location.Page != nil && *f.Location.Page == uint64(l.ID) })
+		if got := c.Members[0].Backend.Keys.Revisions; got < want*9/10 || got >= want || !named {
+			t.Errorf("page %d zeroed: %d of %d records read, page named: %v", l.ID, got, want, named)
+		}
+		tried++
+	}
+	if tried < 5 {
+		t.Errorf("only %d pages tried", tried)
+	}
+}
+
 // ownLeaves gives the leaves of the newest tree, without its root, that the tree
 // before it has not.
 func ownLeaves(t *testing.T, f *snapdb.File) map[page.ID]bool {

@@ -56,6 +56,8 @@ func (b *boot) noMeta(d *database) *ending {
 // stands for a bucket inside another, of which there is none.
 func impossibleMeta(m snapdb.Slot, inUse uint64) *ending {
 	switch {
+	case m.Misplaced: // then bbolt finds no second one, and reads pages of the wrong size
+		return cannotTell(CodeBackendMetaImpossible)
 	case m.Valid() || !m.Accepted() || m.Meta.Txid <= inUse:
 		return nil
 	case m.Meta.Root == 0:

@@ -284,7 +284,8 @@ func (t *Tree) readFreelist(m *PageMap) (page.Freelist, bool) {
 		wrong(FaultFreelist, fmt.Errorf("meta names page %d as the freelist, which the tree uses as a page of its own", id))
 		return page.Freelist{}, false
 	}
-	buf, err := t.File.ReadPage(id, maxPageBytes, nil)
+	// It names each page of the file once at most, whatever its overflow says.
+	buf, err := t.File.ReadPage(id, min(maxPageBytes, page.HeaderSize+8*(t.File.Pages()+1)), nil)
 	if err != nil {
 		bad(FaultUnreadable, 0, err)
 		return page.Freelist{}, false

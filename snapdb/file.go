@@ -32,6 +32,12 @@ type Slot struct {
 	Meta    page.Meta
 	Read    bool    // the bytes were there to be read
 	Invalid []error // why the meta cannot be used; empty for a valid one
+	// OtherSize is set on slot 1 when it names another page size than slot 0. bbolt
+	// goes by slot 0 as long as that is valid (db.go, getPageSize).
+	OtherSize bool
+	// Misplaced is set on slot 0 when bbolt would take it, and slot 1 lies at another
+	// page size than it names, and says so.
+	Misplaced bool
 }
 
 // Valid says whether the meta can be used.
@@ -74,9 +80,17 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 		}
 	}
 	if f.Active >= 0 {
-		f.PageSize = int(f.Metas[f.Active].Meta.PageSize)
+		f.PageSize = f.pageSize()
 	}
 	return f, nil
+}
+
+// pageSize gives the page size that bbolt goes by.
+func (f *File) pageSize() int {
+	if f.Metas[0].Valid() {
+		return int(f.Metas[0].Meta.PageSize)
+	}
+	return int(f.Metas[f.Active].Meta.PageSize)
 }
 
 // HasTrailer says whether the size leaves room for a snapshot's hash.
@@ -102,7 +116,8 @@ func (f *File) Pages() int64 {
 // As gives the same file seen from meta slot i, which must be valid.
 func (f *File) As(i int) *File {
 	g := *f
-	g.Active, g.PageSize = i, int(f.Metas[i].Meta.PageSize)
+	g.Active = i
+	g.PageSize = g.pageSize()
 	return &g
 }
 
@@ -114,8 +129,19 @@ func (f *File) readMetas() error {
 	f.Metas[0] = first
 	f.Metas[1] = Slot{Offset: -1}
 	if first.Valid() {
-		f.Metas[1], err = f.readSlot(int64(first.Meta.PageSize))
-		return err
+		size := first.Meta.PageSize
+		if f.Metas[1], err = f.readSlot(int64(size)); err != nil {
+			return err
+		}
+		if second := &f.Metas[1]; second.Accepted() {
+			if second.OtherSize = second.Meta.PageSize != size; second.OtherSize {
+				asked := second.Meta
+				asked.PageSize = size
+				second.Invalid = asked.Problems()
+			}
+			return nil
+		}
+		return f.misplaced()
 	}
 	// Without the first meta the page size is not known: the second is where a
 	// valid one names the distance it lies at.
@@ -130,6 +156,26 @@ func (f *File) readMetas() error {
 		}
 		if f.Metas[1].Offset < 0 && s.Read && s.Meta.Magic == page.Magic {
 			f.Metas[1] = s // the best guess for the report
+		}
+	}
+	return nil
+}
+
+// misplaced looks for a second meta where the first one does not say that it lies.
+// One that is whole and names its own place as the page size tells that the first
+// one's page size is wrong.
+func (f *File) misplaced() error {
+	for size := int64(page.MinSize); size <= page.MaxSize; size *= 2 {
+		s, err := f.readSlot(size)
+		if err != nil {
+			return err
+		}
+		if s.Valid() && int64(s.Meta.PageSize) == size && s.Header.ID == 1 && s.Header.Kind() == page.KindMeta {
+			first := &f.Metas[0]
+			first.Misplaced = true
+			first.Invalid = []error{fmt.Errorf("page size is %d, and meta page 1 lies at %d and says so", first.Meta.PageSize, size)}
+			f.Metas[1] = s
+			return nil
 		}
 	}
 	return nil
