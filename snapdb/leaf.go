@@ -2,6 +2,7 @@ package snapdb
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -117,19 +118,40 @@ func readElements(leaf *page.Leaf, elements []Element) ([]Element, *page.Fault, 
 	}
 	var before []byte
 	for k := range leaf.Len() {
-		e, fault := leaf.Element(k)
+		e, at, ok := leaf.Placed(k)
+		var fault *page.Fault
+		if !ok {
+			e, fault = leaf.Element(k)
+			at = leaf.Offset(k)
+		}
 		if fault != nil {
 			note(fault)
 			if e.Key == nil {
 				continue
 			}
-		} else if before != nil && bytes.Compare(before, e.Key) >= 0 && (first == nil || first.Kind == page.FaultOrder) {
+		} else if before != nil && !less(before, e.Key) && (first == nil || first.Kind == page.FaultOrder) {
 			note(page.OrderFault(k, before, e.Key))
 		}
 		before = e.Key
-		elements = append(elements, Element{LeafElement: e, Index: k, Offset: leaf.Offset(k)})
+		elements = append(elements, Element{LeafElement: e, Index: k, Offset: at})
 	}
 	return elements, first, n
+}
+
+// less says whether a sorts before b. Revisions differ in their first or their last
+// eight bytes.
+func less(a, b []byte) bool {
+	const word = 8
+	if len(a) > 2*word && len(b) > 2*word && a[word] == b[word] {
+		x, y := binary.BigEndian.Uint64(a), binary.BigEndian.Uint64(b)
+		if x == y {
+			x, y = binary.BigEndian.Uint64(a[word+1:]), binary.BigEndian.Uint64(b[word+1:])
+		}
+		if x != y {
+			return x < y
+		}
+	}
+	return bytes.Compare(a, b) < 0
 }
 
 // checkRange holds the first and last key of a leaf, between which the others
