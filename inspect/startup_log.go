@@ -128,6 +128,10 @@ func (b *boot) endAt(segment int, f walreader.Fault) (logEnd, bool) {
 	case walreader.FaultType:
 		end.err = "unexpected block type"
 	case walreader.FaultTruncated, walreader.FaultLength, walreader.FaultRecord:
+		if f.Torn {
+			end.eof = true
+			return end, true
+		}
 		return b.frameEnd(end, segment)
 	default:
 		return end, false

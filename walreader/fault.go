@@ -103,6 +103,9 @@ type Fault struct {
 	Kind FaultKind
 	At   Position
 	Err  error // the cause, with the numbers; nil if Kind says it all
+	// Torn says that etcd takes the frame for a write that was cut short, whatever
+	// it is, and cuts the segment there without a word.
+	Torn bool
 }
 
 // Error makes a Fault usable as an error.

@@ -76,6 +76,7 @@ type Reader struct {
 
 	off     int64 // next length word
 	count   int   // frames visited
+	taken   bool  // the next fault is in a frame that etcd takes for torn
 	resync  bool  // no length tells where the next frame is: look from off on
 	peeks   int   // what is left for looking ahead of a resync candidate
 	work    int64 // bytes of all frames looked at, the same ones again included
@@ -195,12 +196,14 @@ func (r *Reader) here() Position { return Position{r.name, r.off, r.count} }
 // note records a fault. The cause is made only while faults are kept, because
 // a hostile file can break a rule every few bytes.
 func (r *Reader) note(kind FaultKind, at Position, cause func() error) *Fault {
+	torn := r.taken
+	r.taken = false
 	r.nfault++
 	first := r.stop == nil && kind.Stops()
 	if !first && len(r.faults) >= r.opts.MaxFaults {
-		return &Fault{Kind: kind, At: at}
+		return &Fault{Kind: kind, At: at, Torn: torn}
 	}
-	f := Fault{Kind: kind, At: at}
+	f := Fault{Kind: kind, At: at, Torn: torn}
 	if cause != nil {
 		f.Err = cause()
 	}
@@ -492,7 +495,7 @@ func (r *Reader) judge(sums [2]uint32, torn func() bool) {
 		want := sums[0]
 		kind := FaultChecksum
 		if torn() {
-			kind = FaultTorn
+			kind, r.taken = FaultTorn, true
 		}
 		f.Fault = r.note(kind, f.At, func() error {
 			return fmt.Errorf("record states %08x, its bytes give %08x", stated, want)
@@ -543,23 +546,33 @@ func (r *Reader) undecodable(h FrameHeader, b []byte, cause error) bool {
 	next := r.off + h.Size()
 	p, ok := readPrefix(body[:min(len(body), maxPrefix)])
 	again, restates := r.restated(p, ok)
-	fits := h.Aligned() && r.follows(next)
+	restates = restates && again.RecordLen != h.RecordLen
+	behind := nothing
+	if h.Aligned() {
+		behind = r.look(next)
+	}
+	r.taken = r.last && r.torn(b)
 	switch {
-	case r.last && r.torn(b):
-		if restates && !fits {
-			next = r.off + again.Size()
-		}
-		r.lose(FaultTorn, next, func() error { return cause })
-	case fits:
-		r.lose(FaultRecord, next, func() error { return cause })
-	case restates:
+	case behind == aFrame:
+		r.lose(r.orTorn(FaultRecord), next, func() error { return cause })
+	case restates: // a length that leads into preallocated zeros seems to fit as well
 		return r.reread(again, p, func() error {
 			return fmt.Errorf("%d bytes; by its own fields the record has %d: %w", h.RecordLen, p.recordLen(), cause)
 		})
+	case behind == endOrZero && !r.taken:
+		r.lose(FaultRecord, next, func() error { return cause })
 	default:
-		r.lose(FaultRecord, r.off+FrameHeaderSize, func() error { return cause })
+		r.lose(r.orTorn(FaultRecord), r.off+FrameHeaderSize, func() error { return cause })
 	}
 	return false
+}
+
+// orTorn gives the kind of a fault in a frame that etcd may take for torn.
+func (r *Reader) orTorn(kind FaultKind) FaultKind {
+	if r.taken {
+		return FaultTorn
+	}
+	return kind
 }
 
 // odd handles a frame that decodes but whose word or padding etcd does not write so.

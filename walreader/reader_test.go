@@ -111,6 +111,7 @@ func TestASegmentWith(t *testing.T) {
 		{"a length word and no more", func(w *segmentWriter) { w.b = w.b[:w.at[7]+8] }, false, TailFault, FaultTruncated, 7, "PPPPPPP"},
 		{"a length beyond the end", frame(4, 2, 0xff), false, TailFault, FaultLength, 4, "PPPPllll"},
 		{"a length that is a little too long", frame(4, 0, 8), false, TailFault, FaultLength, 4, "PPPPllll"},
+		{"a length that leads into preallocated zeros", func(w *segmentWriter) { w.b = zeros(w.b); w.b[w.at[4]+1] ^= 0x20 }, false, TailFault, FaultLength, 4, "PPPPllll"},
 		{"a length that is a little too short", frame(4, 0, 0x40), false, TailFault, FaultLength, 4, "PPPPllll"},
 		{"a length of zero with padding", func(w *segmentWriter) { copy(w.b[w.at[4]:], make([]byte, 7)); w.b[w.at[4]+7] = 0x83 }, false, TailFault, FaultLength, 4, "PPPP?ll"},
 		{"eight zero bytes where a length word was", func(w *segmentWriter) { copy(w.b[w.at[4]:], make([]byte, 8)) }, false, TailFault, FaultZeroGap, 4, "PPPP?ll"},

@@ -23,23 +23,37 @@ func shape(b []byte, remain int64) (FrameHeader, prefix, bool) {
 	return h, p, ok
 }
 
-// follows says whether a frame, zeros or the end of the segment is at off. It
-// does not move the window. An error counts as no: the next read will meet it.
-func (r *Reader) follows(off int64) bool {
+// A sight is what a place looks like.
+type sight uint8
+
+const (
+	nothing   sight = iota
+	endOrZero       // the end of the segment, or a length word of zero as in what is preallocated
+	aFrame
+)
+
+// look says what is at off. It does not move the window. An error counts as nothing:
+// the next read will meet it.
+func (r *Reader) look(off int64) sight {
 	if off == r.w.size {
-		return true
+		return endOrZero
 	}
 	var scratch [FrameHeaderSize + maxPrefix]byte
 	b, err := r.w.peek(scratch[:], off)
 	if err != nil || len(b) < FrameHeaderSize {
-		return false
+		return nothing
 	}
 	if binary.LittleEndian.Uint64(b) == 0 {
-		return true
+		return endOrZero
 	}
-	_, _, ok := shape(b, r.w.size-off)
-	return ok
+	if _, _, ok := shape(b, r.w.size-off); ok {
+		return aFrame
+	}
+	return nothing
 }
+
+// follows says whether a frame may end at off.
+func (r *Reader) follows(off int64) bool { return r.look(off) != nothing }
 
 // seek looks from r.off on for the next place where a frame and the one
 // after it line up. Frames begin at multiples of 8, because etcd pads them so.
