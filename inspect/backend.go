@@ -306,6 +306,7 @@ func (x *examination) describeContent(be *Backend, d *database) {
 	x.describeMeta(be, d)
 	x.describeMembership(d)
 	x.describeLeases(be, d)
+	x.describeAlarms(be, d)
 	x.describeAuth(be, d)
 	x.countRest(CodeBackendRecordInvalid, x.badRecords, min(x.badRecords, x.opts.Limits.PerCode), be.File)
 	for _, name := range d.tooLarge {
@@ -475,6 +476,9 @@ func (x *examination) describeLeases(be *Backend, d *database) {
 		x.badRecord(d, keyspace.BucketLease, bad.row, bad.err)
 	}
 	x.badRecords += d.leaseFault - len(d.badLeases)
+}
+
+func (x *examination) describeAlarms(be *Backend, d *database) {
 	for _, r := range d.rows[keyspace.BucketAlarm] {
 		a, err := keyspace.DecodeAlarm(r.Key)
 		if err != nil {

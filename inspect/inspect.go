@@ -82,8 +82,9 @@ type examination struct {
 	trace  trace        // of that log
 	writes writeLog     // of that log
 	chain  *walreader.Chain
-	snaps  []snapshot // by term and index
-	db     *database  // the one that etcd would open; nil when none was read
+	visit  func(raftlog.Entry, place) // told of each entry of that log, when not nil
+	snaps  []snapshot                 // by term and index
+	db     *database                  // the one that etcd would open; nil when none was read
 }
 
 func newExamination(s *source.Source, opts Options) *examination {

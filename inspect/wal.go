@@ -134,6 +134,10 @@ func (g *gathering) entry(e raftlog.Entry, at walreader.Position, proven bool) e
 	if e.Type == raftlog.EntryNormal && g.request.Decode(e.Data) == nil {
 		r = &g.request
 	}
-	g.x.writes.entry(e, place{g.segment, at.Offset}, r)
+	here := place{g.segment, at.Offset}
+	g.x.writes.entry(e, here, r)
+	if g.x.visit != nil {
+		g.x.visit(e, here)
+	}
 	return g.x.trace.entry(e, at, proven)
 }

@@ -1,0 +1,201 @@
+package inspect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+
+	"etcd-forensics/inspect/source"
+	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/snapdb/scan"
+	"etcd-forensics/walreader"
+	"etcd-forensics/walreader/raftlog"
+)
+
+// A LogReading is a WAL that was read once, with what has to be known of the whole of it
+// and of the files beside it before a single entry can be judged.
+type LogReading struct {
+	Chain    *walreader.Chain
+	Log      *raftlog.Log
+	WAL      *WAL      // as in a Member
+	Findings []Finding // those of the log, the worst first
+
+	Applied uint64 // the database's consistent index, 0 when there is none to be had
+	// Revisions says for how many entries the revision is proven, and for which. Without
+	// any, NoRevisions says why.
+	Revisions   IndexSpan
+	NoRevisions string
+
+	cuts    []cut
+	last    uint64  // index of the entry that was visited last
+	writes  []write // with their revisions, see below
+	produce []int64 // by write: the revision that it produced, 0 for none
+}
+
+// ErrNoLog is given for a source that holds no WAL segment.
+var ErrNoLog = errors.New("no WAL segment in it")
+
+// A cut is an entry that takes the place of all before it from its index on.
+type cut struct {
+	at    place
+	index uint64
+}
+
+// OpenLog reads a WAL, and of the database beside it what tells which entries are
+// committed and which revisions they produced.
+func OpenLog(ctx context.Context, s *source.Source, limits Limits) (*LogReading, error) {
+	if len(s.WAL) == 0 {
+		return nil, fmt.Errorf("%s: %w", s.Path, ErrNoLog)
+	}
+	x := newExamination(s, Options{Limits: limits.orDefault()})
+	r := &LogReading{}
+	x.visit = r.visit
+	if err := x.examineLog(ctx); err != nil {
+		return nil, err
+	}
+	found := x.findings
+	if err := x.examineSnaps(ctx); err != nil {
+		return nil, err
+	}
+	why, err := x.consult(ctx)
+	if err != nil {
+		return nil, err
+	}
+	settleCommits([]*examination{x})
+	x.findings = found // not those of other files
+	x.checkLog()
+	for _, f := range s.WAL {
+		if how := f.Changed(); how != "" {
+			x.find(newFinding(CodeSourceChanged, s.Path, "the file changed while it was read: "+how).inFile(f.Path))
+		}
+	}
+	sortFindings(x.findings, map[string]int{})
+	r.Chain, r.Log, r.WAL, r.Findings = x.chain, x.log, x.member.WAL, x.findings
+	if b := x.member.Backend; b != nil && b.ConsistentIndex != nil {
+		r.Applied = *b.ConsistentIndex
+	}
+	if r.NoRevisions = why; why == "" {
+		r.align(x)
+	}
+	return r, nil
+}
+
+// visit notes the entries that take the place of others. Of two cuts the later and
+// deeper one says all that the other does, so only few need to be kept.
+func (r *LogReading) visit(e raftlog.Entry, at place) {
+	if e.Index <= r.last {
+		n := len(r.cuts)
+		for n > 0 && r.cuts[n-1].index >= e.Index {
+			n--
+		}
+		r.cuts = append(r.cuts[:n], cut{at, e.Index})
+	}
+	r.last = e.Index
+}
+
+// Overwritten says whether a later entry of the log takes the place of the one with an
+// index at a place.
+func (r *LogReading) Overwritten(segment int, offset int64, index uint64) bool {
+	at := place{segment, offset}
+	i := sort.Search(len(r.cuts), func(i int) bool { return at.before(r.cuts[i].at) })
+	return i < len(r.cuts) && r.cuts[i].index <= index
+}
+
+// Revision gives the revision that the entry at a place produced, 0 when none or when
+// the database does not prove it.
+func (r *LogReading) Revision(segment int, offset int64, index uint64) int64 {
+	i, ok := slices.BinarySearchFunc(r.writes, index, func(w write, i uint64) int { return compareUint64(w.index, i) })
+	if !ok || r.writes[i].place != (place{segment, offset}) {
+		return 0
+	}
+	return r.produce[i]
+}
+
+// align finds out which revisions the entries produced.
+func (r *LogReading) align(x *examination) {
+	a := x.alignLog(x.db.lastRevision())
+	if a == nil || a.fits <= len(a.wrong) {
+		r.NoRevisions = "log and database cannot be laid beside each other: the log does not reach up to what the database has applied, or one of the two is damaged"
+		return
+	}
+	r.writes, r.produce = a.writes, a.produced
+	for i, rev := range a.produced {
+		if rev == 0 {
+			continue
+		}
+		if r.Revisions.Count++; r.Revisions.FirstIndex == nil {
+			r.Revisions.FirstIndex = &a.writes[i].index
+		}
+		r.Revisions.LastIndex = &a.writes[i].index
+	}
+	if r.Revisions.Count == 0 {
+		r.NoRevisions = "the log holds no write that is in the database"
+	}
+}
+
+// consult reads what the database says about the log, without looking at its pages one
+// by one. why says what keeps it from proving revisions.
+func (x *examination) consult(ctx context.Context) (why string, err error) {
+	if x.src.DB == nil && len(x.src.Received) == 0 {
+		return "there is no database beside the log", nil
+	}
+	f, err := x.chooseBackend(ctx)
+	if err != nil {
+		return "", err
+	}
+	d, err := openAsOf(ctx, x.src, f, -1)
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case err != nil:
+		return "the database cannot be read: " + err.Error(), nil
+	}
+	be := &Backend{File: f.Path, Alarms: []Alarm{}}
+	x.db, x.member.Backend = d, be
+	for _, name := range smallBuckets {
+		b, ok := d.bucket[name]
+		if !ok {
+			continue
+		}
+		left := x.opts.Limits.BucketBytes
+		scan.NewRows(d.tree, b).From(nil, func(row scan.Row) bool {
+			row.Key, row.Value = slices.Clone(row.Key), slices.Clone(row.Value)
+			left -= int64(len(row.Key) + len(row.Value))
+			d.rows[name] = append(d.rows[name], row)
+			return left > 0
+		})
+	}
+	x.describeMeta(be, d)
+	x.describeMembership(d)
+	x.describeAlarms(be, d)
+	x.describeAuth(be, d)
+	if d.remnant != nil {
+		return "no meta page of the database is valid", nil
+	}
+	return "", nil
+}
+
+// lastRevision gives the newest revision as database.revision does, without the pass.
+func (d *database) lastRevision() int64 {
+	highest := int64(0)
+	if b, ok := d.bucket[keyspace.BucketKey]; ok {
+		if rev, ok := keyspace.DecodeRevision(scan.NewRows(d.tree, b).Last()); ok {
+			highest = rev.Main
+		}
+	}
+	return max(1, highest, d.meta.scheduled, d.meta.finished)
+}
+
+// Unfinished says whether reading failed somewhere, as Case.Unfinished does.
+func (r *LogReading) Unfinished() bool {
+	c := Case{Findings: r.Findings}
+	return c.Unfinished()
+}
+
+// Highest gives the highest severity among the findings, 0 when there are none.
+func (r *LogReading) Highest() Severity {
+	c := Case{Findings: r.Findings}
+	return c.Highest()
+}
