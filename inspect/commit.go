@@ -133,7 +133,11 @@ func majority(xs []*examination) (claim, bool) {
 // settle says what the proven commit index means for this member's log.
 func (x *examination) settle(proven claim) {
 	w := x.member.WAL
-	if w == nil || proven.index == 0 {
+	if w == nil {
+		return
+	}
+	defer w.settleEvents()
+	if proven.index == 0 {
 		return
 	}
 	w.ProvenCommit, w.ProvenBy = &proven.index, proven.by
@@ -144,7 +148,7 @@ func (x *examination) settle(proven claim) {
 	if b := x.member.Backend; b != nil && b.ConsistentIndex != nil {
 		first = max(first, *b.ConsistentIndex+1)
 		if to := min(last, proven.index); to >= first {
-			w.Unapplied = IndexSpan{Count: to - first + 1, FirstIndex: &first, LastIndex: &to}
+			w.Unapplied.IndexSpan = IndexSpan{Count: to - first + 1, FirstIndex: &first, LastIndex: &to}
 		}
 	}
 	if last > proven.index {

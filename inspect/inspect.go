@@ -41,6 +41,7 @@ func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case
 	checkClusters(all)
 	for _, x := range all {
 		x.checkFit()
+		x.listUnapplied(ctx)
 		x.predictStartup()
 		x.member.Verdict = judge(x.findings, len(x.member.NotExamined) == 0)
 		c.Sources = append(c.Sources, x.source())

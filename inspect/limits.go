@@ -4,10 +4,13 @@ package inspect
 type Limits struct {
 	PerCode     int   // findings listed of one code in one source; the rest is counted
 	BucketBytes int64 // bytes kept of one small bucket
+	// UnappliedKeys is the number of keys listed that only the log of a source has
+	// written; the rest is counted.
+	UnappliedKeys int
 }
 
 // DefaultLimits are used where Options leave a limit at zero.
-var DefaultLimits = Limits{PerCode: 20, BucketBytes: 64 << 20}
+var DefaultLimits = Limits{PerCode: 20, BucketBytes: 64 << 20, UnappliedKeys: 100}
 
 func (l Limits) orDefault() Limits {
 	d := DefaultLimits
@@ -16,6 +19,9 @@ func (l Limits) orDefault() Limits {
 	}
 	if l.BucketBytes > 0 {
 		d.BucketBytes = l.BucketBytes
+	}
+	if l.UnappliedKeys > 0 {
+		d.UnappliedKeys = l.UnappliedKeys
 	}
 	return d
 }

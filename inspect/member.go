@@ -137,10 +137,13 @@ type WAL struct {
 	Commit       *uint64   `json:"commit"`
 	ProvenCommit *uint64   `json:"provenCommit"`
 	ProvenBy     string    `json:"provenBy"`
-	Unapplied    IndexSpan `json:"unapplied"`
+	Unapplied    Unapplied `json:"unapplied"`
 	Uncommitted  Count     `json:"uncommitted"`
 	Tail         string    `json:"tail"` // exact, zeroed, torn, fault
 	Fault        *WALFault `json:"fault"`
+
+	Statistics *LogStatistics `json:"statistics"`
+	Timeline   []LogEvent     `json:"timeline"` // the newest events of each name, in the order of the files
 }
 
 // A Segment is one WAL file.

@@ -64,6 +64,7 @@ func OpenLog(ctx context.Context, s *source.Source, limits Limits) (*LogReading,
 		return nil, err
 	}
 	settleCommits([]*examination{x})
+	x.listUnapplied(ctx)
 	x.findings = found // not those of other files
 	x.checkLog()
 	for _, f := range s.WAL {

@@ -19,27 +19,35 @@ func (t *trace) fault(f walreader.Fault) {
 }
 
 // entry takes the entries in the order of the files; a later one takes the place
-// of all from its index on.
-func (t *trace) entry(e raftlog.Entry, _ walreader.Position, _ bool) error {
+// of all from its index on. r is nil for what is no request that can be read.
+func (t *trace) entry(e raftlog.Entry, r *raftlog.Request) {
 	if t.stopped {
-		return nil
+		return
 	}
 	t.v2.cut(e.Index)
 	t.since.cut(e.Index)
 	if e.Type != raftlog.EntryNormal {
-		return nil
+		return
 	}
-	k, err := raftlog.KindOf(e.Data)
-	if err != nil {
-		return nil // the summary of the log lists it
-	}
-	switch k {
+	switch kindOf(e, r) {
 	case raftlog.KindV2:
 		t.v2.add(e.Index)
 	case "cluster_version_set", "cluster_member_attr_set", "downgrade_info_set", "auth_status":
 		t.since.add(e.Index)
 	}
-	return nil
+}
+
+// kindOf gives the kind of a request even when not all of it can be read; what names no
+// kind has its place in the summary of the log.
+func kindOf(e raftlog.Entry, r *raftlog.Request) raftlog.Kind {
+	if r != nil {
+		return r.Kind
+	}
+	k, err := raftlog.KindOf(e.Data)
+	if err != nil {
+		return raftlog.KindUnknown
+	}
+	return k
 }
 
 // indexes are raft indexes in ascending order, as runs with both ends included.

@@ -38,6 +38,9 @@ func (x *examination) examineLog(ctx context.Context) error {
 	wait.Wait()
 	x.log = log
 	x.describeLog()
+	w := x.member.WAL
+	w.Statistics = g.stats.finish(log)
+	w.Timeline, w.Statistics.Events = g.timeline.finish(log)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -119,6 +122,9 @@ type gathering struct {
 	x       *examination
 	request raftlog.Request
 	segment int // number of the one that the last entry lies in
+
+	stats    logStats
+	timeline timeline
 }
 
 func newGathering(x *examination) *gathering {
@@ -139,5 +145,8 @@ func (g *gathering) entry(e raftlog.Entry, at walreader.Position, proven bool) e
 	if g.x.visit != nil {
 		g.x.visit(e, here)
 	}
-	return g.x.trace.entry(e, at, proven)
+	g.stats.entry(e, at, r)
+	g.timeline.entry(e, at, g.segment, proven, r)
+	g.x.trace.entry(e, r)
+	return nil
 }

@@ -17,8 +17,9 @@ import (
 func JSON(w io.Writer, c *inspect.Case) error {
 	view := struct {
 		*inspect.Case
+		Members  []memberView  `json:"members"`
 		Findings []findingView `json:"findings"`
-	}{Case: c, Findings: make([]findingView, len(c.Findings))}
+	}{Case: c, Members: viewMembers(c.Members), Findings: make([]findingView, len(c.Findings))}
 	for i, f := range c.Findings {
 		view.Findings[i] = findingView{f, viewLocation(f.Location)}
 	}

@@ -102,6 +102,12 @@ func hostileCase() *inspect.Case {
 		m.WAL = &inspect.WAL{
 			Dir: hostile, Tail: hostile, ProvenBy: hostile,
 			Segments: []inspect.Segment{{File: hostile, Tail: hostile}}, Fault: &inspect.WALFault{File: hostile},
+			Unapplied: inspect.Unapplied{Keys: []inspect.UnappliedKey{{Key: []byte(hostile), Change: hostile, Conditional: true}}},
+			Statistics: &inspect.LogStatistics{
+				Kinds: []inspect.KindShare{{Kind: hostile}}, Prefixes: []inspect.PrefixShare{{Prefix: []byte(hostile)}}, Users: []inspect.UserShare{{User: hostile}},
+				Biggest: []inspect.LargeRequest{{Kind: hostile, Key: []byte(hostile), File: hostile}}, Events: []inspect.EventCount{{Event: inspect.EventAlarm, Count: 2}},
+			},
+			Timeline: []inspect.LogEvent{{Event: inspect.EventAlarm, What: hostile, File: hostile, Index: ptr(uint64(7))}},
 		}
 		m.Snapshots = []inspect.Snap{{File: hostile}}
 		m.Leftovers = []inspect.Leftover{{File: hostile, Kind: hostile}}
@@ -146,7 +152,7 @@ func TestGolden(t *testing.T) {
 	m.MemberID, m.ClusterID, m.Name = ptr(inspect.ID(0x8e9e05c52164694d)), ptr(inspect.ID(0xcdf818194e3a8c32)), ptr("m1")
 	m.WAL = &inspect.WAL{
 		Dir: "m1/member/wal", FirstIndex: ptr(uint64(1)), LastIndex: ptr(uint64(60)), LastTerm: ptr(uint64(2)), Commit: ptr(uint64(58)),
-		ProvenCommit: ptr(uint64(59)), Unapplied: inspect.IndexSpan{Count: 2}, Uncommitted: inspect.Count{Count: 1}, Tail: "fault",
+		ProvenCommit: ptr(uint64(59)), Unapplied: inspect.Unapplied{IndexSpan: inspect.IndexSpan{Count: 2}}, Uncommitted: inspect.Count{Count: 1}, Tail: "fault",
 		Segments: []inspect.Segment{{File: "0000000000000000-0000000000000000.wal", FirstIndex: ptr(uint64(1)), LastIndex: ptr(uint64(60)), Tail: "fault"}},
 		Fault:    &inspect.WALFault{File: "0000000000000000-0000000000000000.wal", Offset: 12288, Index: ptr(uint64(61))},
 	}
@@ -378,10 +384,13 @@ func TestSchemaNamesEveryField(t *testing.T) {
 		for i := range typ.NumField() {
 			field := typ.Field(i)
 			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-			if name == "-" {
+			switch {
+			case name == "-" || !field.IsExported():
 				continue
-			}
-			if name == "" {
+			case name == "" && field.Anonymous: // its fields stand among those of the type
+				walk(field.Type)
+				continue
+			case name == "":
 				t.Errorf("%s.%s has no JSON name", typ, field.Name)
 			}
 			if !regexp.MustCompile("`" + name + "(\\[\\])?`").MatchString(schema) {

@@ -515,6 +515,8 @@ func (t *textWriter) wal(m inspect.Member, several bool) {
 	if f := m.WAL.Fault; f != nil {
 		t.wrapHanging("fault: ", "       ", fmt.Sprintf("%s at byte %d, where index %s belongs", Plain(f.File), f.Offset, number(f.Index)))
 	}
+	t.unapplied(m.WAL, "  ")
+	t.history(m.WAL)
 }
 
 // snapshots writes the .snap files, and what etcd left behind.

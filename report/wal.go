@@ -235,9 +235,8 @@ func WALSummary(w io.Writer, log *query.WAL, n query.WALTotals) error {
 			countOf(int64(log.Revisions.Count), "entry"), *log.Revisions.FirstIndex, *log.Revisions.LastIndex))
 	}
 	t.wrapHanging("faults: ", "  ", faultWords(n))
-	for _, f := range log.Findings {
-		t.wrapHanging("  - ", "    ", f.Severity.String()+" "+string(f.Code)+": "+Plain(f.Message))
-	}
+	t.findingLines(log.Findings)
+	t.unapplied(l, "  ")
 	return t.err
 }
 
@@ -245,8 +244,8 @@ func countOf(n int64, word string) string {
 	if n == 1 {
 		return "1 " + word
 	}
-	if word, ok := strings.CutSuffix(word, "y"); ok {
-		return fmt.Sprintf("%d %sies", n, word)
+	if stem, ok := strings.CutSuffix(word, "ry"); ok {
+		return fmt.Sprintf("%d %sries", n, stem)
 	}
 	return fmt.Sprintf("%d %ss", n, word)
 }

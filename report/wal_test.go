@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"strings"
 	"testing"
 	"unicode"
 
+	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/query"
 	"etcd-forensics/report"
 )
@@ -103,6 +105,22 @@ func BenchmarkRowAsJSON(b *testing.B) {
 		out.Reset()
 		if err := w.Row(&row); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// The statistics and the timeline hold text that others wrote.
+func TestStatisticsAreHarmless(t *testing.T) {
+	c := hostileCase()
+	log := &query.WAL{LogReading: &inspect.LogReading{WAL: c.Members[0].WAL, Findings: c.Findings}}
+	for name, write := range map[string]func(io.Writer, *query.WAL) error{"text": report.WALStats, "JSON": report.WALStatsJSON} {
+		var b bytes.Buffer
+		if err := write(&b, log); err != nil {
+			t.Fatal(err)
+		}
+		harmless(t, b.Bytes())
+		if name == "JSON" && !json.Valid(b.Bytes()) {
+			t.Errorf("no JSON: %s", b.String())
 		}
 	}
 }

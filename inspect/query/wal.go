@@ -32,9 +32,6 @@ const (
 	RowGap   = "gap"   // entries that are not there
 )
 
-// KindEmpty is the kind of an entry without a request.
-const KindEmpty = "empty"
-
 // The states of an entry.
 const (
 	StateApplied     = "applied"     // proven committed, and in the database
@@ -54,16 +51,9 @@ func RowTypes() []string {
 	}
 	types = append(types, raftlog.EntryConfChange.String(), raftlog.EntryConfChangeV2.String())
 	for _, k := range raftlog.Kinds() {
-		types = append(types, kindName(k))
+		types = append(types, inspect.KindName(k))
 	}
 	return types
-}
-
-func kindName(k raftlog.Kind) string {
-	if k == raftlog.KindNone {
-		return KindEmpty
-	}
-	return string(k)
 }
 
 // A WALRow is one record of a log, or what is wrong at a place of it. It is valid until
@@ -323,7 +313,7 @@ func (s *rowStream) entry(segment int, f *walreader.Frame, e raftlog.Entry) erro
 	if e.Type == raftlog.EntryNormal {
 		var k raftlog.Kind
 		if k, problem = raftlog.KindOf(e.Data); problem == nil {
-			r.Kind = kindName(k)
+			r.Kind = inspect.KindName(k)
 		}
 	} else {
 		r.Kind = e.Type.String()
@@ -399,7 +389,7 @@ func (s *rowStream) describe(e raftlog.Entry) error {
 		if err != nil {
 			return err
 		}
-		s.detail = appendConfChange(s.detail, c)
+		s.detail = append(s.detail, inspect.DescribeConfChange(c)...)
 		return nil
 	}
 	if err := s.request.Decode(e.Data); err != nil {

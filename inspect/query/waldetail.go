@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
-	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/inspect"
 	"etcd-forensics/walreader/raftlog"
 )
 
@@ -75,7 +75,7 @@ func appendSnapshot(b []byte, s raftlog.SnapshotRecord, next uint64) []byte {
 	return b
 }
 
-// maxListed is the number of ids, URLs or checkpoints that a line names.
+// maxListed is the number of ids or checkpoints that a line names.
 const maxListed = 10
 
 func appendIDs(b []byte, ids []uint64) []byte {
@@ -96,63 +96,6 @@ func appendIDs(b []byte, ids []uint64) []byte {
 
 func appendRest(b []byte, n int) []byte {
 	return append(strconv.AppendInt(append(b, " and "...), int64(n), 10), " more"...)
-}
-
-func appendURLs(b []byte, what string, urls []string) []byte {
-	if len(urls) == 0 {
-		return b
-	}
-	b = append(append(b, ", "...), what...)
-	for i, u := range urls {
-		if i == maxListed {
-			return appendRest(b, len(urls)-i)
-		}
-		b = appendName(append(b, ' '), u)
-	}
-	return b
-}
-
-func appendMember(b []byte, m *raftlog.Member) []byte {
-	if m.Name != "" {
-		b = appendName(append(b, ", name "...), m.Name)
-	}
-	b = appendURLs(b, "peer URLs", m.PeerURLs)
-	return appendURLs(b, "client URLs", m.ClientURLs)
-}
-
-// changeWords say what a change of the membership does.
-var changeWords = map[raftlog.ChangeType]string{
-	raftlog.AddNode: "add member ", raftlog.RemoveNode: "remove member ", raftlog.UpdateNode: "update member ", raftlog.AddLearnerNode: "add learner ",
-}
-
-func appendConfChange(b []byte, c raftlog.ConfChange) []byte {
-	if len(c.Changes) == 0 {
-		b = append(b, "no change"...)
-	}
-	for i, ch := range c.Changes {
-		if i == maxListed {
-			b = appendRest(b, len(c.Changes)-i)
-			break
-		}
-		if i > 0 {
-			b = append(b, ", "...)
-		}
-		word, ok := changeWords[ch.Type]
-		if !ok {
-			word = ch.Type.String() + " of member "
-		}
-		if c.Promotes && ch.Type == raftlog.AddNode {
-			word = "promote learner "
-		}
-		b = appendID(append(b, word...), ch.NodeID)
-	}
-	switch {
-	case c.Member != nil:
-		b = appendMember(b, c.Member)
-	case c.ContextErr != nil:
-		b = append(b, "; its description cannot be read"...)
-	}
-	return b
 }
 
 func appendRequest(b []byte, r *raftlog.Request) []byte {
@@ -351,14 +294,10 @@ func appendV2(b []byte, r *raftlog.Request) []byte {
 	case r.Version != nil:
 		b = appendName(append(b, ": cluster version "...), r.Version.Version)
 	case r.Member != nil:
-		b = appendMember(appendID(append(b, ": member "...), r.Member.ID), r.Member)
+		b = append(appendID(append(b, ": member "...), r.Member.ID), inspect.DescribeMember(r.Member)...)
 	}
 	return b
 }
-
-var (
-	alarmActions = []string{"ask for", "activate", "deactivate"}
-)
 
 // appendOther describes requests that are not about keys.
 func appendOther(b []byte, r *raftlog.Request) []byte {
@@ -383,17 +322,11 @@ func appendOther(b []byte, r *raftlog.Request) []byte {
 			b = append(strconv.AppendInt(append(b, ": "...), c.Remaining, 10), " s left"...)
 		}
 	case r.Alarm != nil:
-		action := "unknown action"
-		if i := int(r.Alarm.Action); i >= 0 && i < len(alarmActions) {
-			action = alarmActions[i]
-		}
-		b = append(append(append(b, ": "...), action...), ' ')
-		b = append(b, keyspace.AlarmType(r.Alarm.Type).String()...)
-		b = appendID(append(b, " of member "...), r.Alarm.MemberID)
+		b = append(append(b, ": "...), inspect.DescribeAlarm(r.Alarm)...)
 	case r.Auth != nil:
 		b = appendAuth(b, r.Auth)
 	case r.Member != nil:
-		b = appendMember(appendID(append(b, " of member "...), r.Member.ID), r.Member)
+		b = append(appendID(append(b, " of member "...), r.Member.ID), inspect.DescribeMember(r.Member)...)
 	case r.Version != nil:
 		b = appendName(append(b, ' '), r.Version.Version)
 		if r.Kind == "downgrade_info_set" && !r.Version.Enabled {

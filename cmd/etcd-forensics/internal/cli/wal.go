@@ -21,6 +21,7 @@ type walFlags struct {
 	from, to, term uint64
 	types          []string
 	prefix         string
+	stats          bool
 }
 
 func (p *program) wal() *cobra.Command {
@@ -43,8 +44,11 @@ WAL directory. The state of an entry is one of
 A fault or a gap has a row of its own in its place. Values of keys, passwords and
 tokens are never shown. With -w json each row is one object on a line of its own.
 
+--stats shows instead what the log is made of, by kind, prefix and user, its biggest
+requests, and the timeline: leaders, membership, snapshots, compactions, alarms.
+
 ` + exitHelp,
-		Example: "  etcd-forensics wal m1\n  etcd-forensics wal m1 --from 2563 --type put,txn\n  etcd-forensics wal m1 --prefix /registry/secrets/ -w json | jq -r '.keys[]?'",
+		Example: "  etcd-forensics wal m1\n  etcd-forensics wal m1 --from 2563 --type put,txn\n  etcd-forensics wal m1 --stats\n  etcd-forensics wal m1 --prefix /registry/secrets/ -w json | jq -r '.keys[]?'",
 		Args:    needsPath(false),
 		RunE:    func(cmd *cobra.Command, paths []string) error { return p.runWAL(cmd, paths, flags) },
 	}
@@ -53,12 +57,18 @@ tokens are never shown. With -w json each row is one object on a line of its own
 	cmd.Flags().Uint64Var(&flags.term, "term", 0, "only rows of this term")
 	cmd.Flags().StringSliceVar(&flags.types, "type", nil, "only rows of these types (entry, state, snapshot, fault, ...) or kinds of entry (put, txn, ...)")
 	cmd.Flags().StringVar(&flags.prefix, "prefix", "", "only entries about keys with this prefix")
+	cmd.Flags().BoolVar(&flags.stats, "stats", false, "statistics and timeline of the whole log instead of its rows")
 	return cmd
 }
 
 // filter turns the flags into a filter.
 func (f *walFlags) filter(cmd *cobra.Command) (query.WALFilter, error) {
 	filter := query.WALFilter{From: f.from, To: f.to}
+	for _, name := range []string{"from", "to", "term", "type", "prefix"} {
+		if f.stats && cmd.Flags().Changed(name) {
+			return filter, fmt.Errorf("--stats is about the whole log and goes without --%s", name)
+		}
+	}
 	if f.to > 0 && f.from > f.to {
 		return filter, fmt.Errorf("--from %d lies behind --to %d", f.from, f.to)
 	}
@@ -110,7 +120,7 @@ func (p *program) runWAL(cmd *cobra.Command, paths []string, flags walFlags) err
 		p.exit = ExitPartial
 		return err
 	}
-	if err := p.answer(func(w io.Writer) error { return p.showWAL(cmd.Context(), w, log, filter) }); err != nil {
+	if err := p.answer(func(w io.Writer) error { return p.showWAL(cmd.Context(), w, log, filter, flags.stats) }); err != nil {
 		p.exit = ExitPartial
 		return interrupted(err)
 	}
@@ -126,9 +136,16 @@ func (p *program) runWAL(cmd *cobra.Command, paths []string, flags walFlags) err
 // walBuffer is large, since a log has many short rows.
 const walBuffer = 256 << 10
 
-func (p *program) showWAL(ctx context.Context, w io.Writer, log *query.WAL, filter query.WALFilter) error {
+func (p *program) showWAL(ctx context.Context, w io.Writer, log *query.WAL, filter query.WALFilter, stats bool) error {
 	buffered := bufio.NewWriterSize(w, walBuffer)
 	json := p.writeOut == "json"
+	if stats {
+		show := report.WALStats
+		if json {
+			show = report.WALStatsJSON
+		}
+		return errors.Join(show(buffered, log), buffered.Flush())
+	}
 	rows := report.NewWALWriter(buffered, json)
 	totals, err := log.Rows(ctx, filter, rows.Row)
 	if err == nil && !json {
