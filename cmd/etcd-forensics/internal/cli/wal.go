@@ -124,8 +124,15 @@ func (p *program) runWAL(cmd *cobra.Command, paths []string, flags walFlags) err
 		p.exit = ExitPartial
 		return interrupted(err)
 	}
+	changed := false
+	for _, f := range sources[0].WAL {
+		if how := f.Changed(); how != "" {
+			changed = true
+			p.complain(fmt.Errorf("%s changed while it was read: %s", f.Path, how))
+		}
+	}
 	switch {
-	case len(problems) > 0 || log.Unfinished():
+	case len(problems) > 0 || changed || log.Unfinished():
 		p.exit = ExitPartial
 	case log.Highest() >= inspect.Severity(p.failOn):
 		p.exit = ExitFindings
