@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"etcd-forensics/fixtures"
+	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/query"
 	"etcd-forensics/inspect/source"
 	"etcd-forensics/walreader"
@@ -418,4 +420,47 @@ func BenchmarkRows(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N)*100_000/b.Elapsed().Seconds(), "entries/s")
+}
+
+// wal and inspect say the same of one member.
+func TestALogIsJudgedAsInspectDoes(t *testing.T) {
+	for _, f := range fixtures.All() {
+		if !strings.HasPrefix(f.Name, "wal-") && !strings.HasPrefix(f.Name, "database-") {
+			continue
+		}
+		t.Run(f.Name, func(t *testing.T) {
+			t.Parallel()
+			for _, path := range logs(t, f.Name) {
+				sources, problems := source.Open([]string{path}, source.Options{})
+				if len(problems) > 0 {
+					t.Fatal(problems)
+				}
+				defer sources[0].Close()
+				if len(sources[0].WAL) == 0 {
+					continue
+				}
+				c, err := inspect.Inspect(context.Background(), sources, inspect.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w, err := query.OpenWAL(context.Background(), sources[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !reflect.DeepEqual(w.WAL, c.Members[0].WAL) {
+					t.Errorf("%s: wal says\n%+v, inspect\n%+v", path, *w.WAL, *c.Members[0].WAL)
+				}
+				for _, f := range w.Findings {
+					if !slices.ContainsFunc(c.Findings, func(g inspect.Finding) bool { return g.Code == f.Code && g.Message == f.Message }) {
+						t.Errorf("%s: inspect does not find %s: %s", path, f.Code, f.Message)
+					}
+				}
+				for _, f := range c.Findings {
+					if strings.HasPrefix(string(f.Code), "wal-") && !slices.ContainsFunc(w.Findings, func(g inspect.Finding) bool { return g.Code == f.Code && g.Message == f.Message }) {
+						t.Errorf("%s: wal does not find %s: %s", path, f.Code, f.Message)
+					}
+				}
+			}
+		})
+	}
 }
