@@ -44,12 +44,15 @@ verify: lint test race small ## everything a change must pass
 bench: ## Go benchmarks; compare two runs with benchstat
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-bench-scale: ## ratios to SHA-256, bbolt and etcdutl on large stores, which are built once
+bench-scale: ## ratios to SHA-256, bbolt, etcdutl and etcd-dump-logs on large stores and a large log, which are built once
 	@for store in "kubernetes" "kubernetes-uncompacted -compact=false" "small -small" "small-uncompacted -small -compact=false"; do \
 		set -- $$store; dir=$(abspath $(SCALE))/$$1; shift; \
 		test -f $$dir/snapshot.db || (cd fixtures/gen/scale && $(GO) run . "$$@" $$dir) || exit 1; \
 	done
-	ETCD_FORENSICS_SCALE=$(abspath $(SCALE)) $(GO) test -run '^$$' -bench '^BenchmarkScale$$' -benchtime 1x -timeout 60m ./inspect
+	test -d $(abspath $(SCALE))/log/m1 || (cd fixtures/gen/scale && $(GO) run . -log $(abspath $(SCALE))/log)
+	cd fixtures/gen/dumplogs && $(GO) build -o $(abspath $(BUILD))/ go.etcd.io/etcd/v3/tools/etcd-dump-logs
+	ETCD_FORENSICS_SCALE=$(abspath $(SCALE)) ETCD_DUMP_LOGS=$(abspath $(BUILD))/etcd-dump-logs \
+		$(GO) test -run '^$$' -bench '^BenchmarkScale' -benchtime 1x -timeout 60m ./inspect
 
 mutants: ## twenty injured copies of each kind, databases and logs
 	MUTANTS=20 $(GO) test ./inspect -run 'Mutants|Every' -v -timeout 60m

@@ -75,12 +75,22 @@ const (
 	alarmDeactivate = 2
 )
 
-// entry takes an entry that is an event.
+// eventful says whether a request of a kind may be an event.
+func eventful(kind raftlog.Kind) bool {
+	switch kind {
+	case raftlog.KindNone, "compaction", "alarm", "auth_enable", "auth_disable":
+		return true
+	}
+	return false
+}
+
+// entry takes an entry that may be an event.
 func (t *timeline) entry(e raftlog.Entry, at walreader.Position, segment int, proven bool, r *raftlog.Request) {
-	if r == nil {
+	if r == nil || !eventful(r.Kind) {
 		return
 	}
-	event := LogEvent{Index: &e.Index, Term: &e.Term, File: at.Segment, Offset: at.Offset, segment: segment, plausible: !proven}
+	index, term := e.Index, e.Term
+	event := LogEvent{Index: &index, Term: &term, File: at.Segment, Offset: at.Offset, segment: segment, plausible: !proven}
 	switch r.Kind {
 	case raftlog.KindNone:
 		event.Event, event.What = EventLeader, fmt.Sprintf("a leader began term %d", e.Term)
@@ -99,8 +109,6 @@ func (t *timeline) entry(e raftlog.Entry, at walreader.Position, segment int, pr
 		event.Event, event.What = EventAuth, "authentication was switched on"
 	case "auth_disable":
 		event.Event, event.What = EventAuth, "authentication was switched off"
-	default:
-		return
 	}
 	t.add(event)
 }

@@ -128,7 +128,11 @@ type gathering struct {
 }
 
 func newGathering(x *examination) *gathering {
-	x.writes = writeLog{sums: newRecordSums()}
+	size := int64(0)
+	for _, s := range x.chain.Segments {
+		size += s.Size
+	}
+	x.writes = newWriteLog(size)
 	return &gathering{x: x}
 }
 

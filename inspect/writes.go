@@ -48,8 +48,17 @@ func (w *write) mayBegin(key uint64) bool {
 // alarmGet is the action of a request that only asks for the alarms.
 const alarmGet = 0
 
-// maxWrites is the number of writes that are kept at least, the newest: some 15 MB.
-const maxWrites = 1 << 18
+// maxWrites is the number of writes that are kept at least, the newest; up to twice as
+// many are, in some 20 MB.
+const maxWrites = 1 << 17
+
+// leastFrame is the size in bytes of the smallest record of an entry that writes.
+const leastFrame = 48
+
+// newWriteLog makes room for the writes of a log of some size in bytes.
+func newWriteLog(size int64) writeLog {
+	return writeLog{sums: newRecordSums(), list: make([]write, 0, min(size/leastFrame, 2*maxWrites))}
+}
 
 // A writeLog collects the writes of a log in one pass.
 type writeLog struct {
