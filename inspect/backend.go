@@ -169,8 +169,10 @@ func (d *database) readLeases(keep int) {
 // revision gives the newest revision as etcd computes it at start (etcd v3.7.3,
 // server/storage/mvcc/kvstore.go, restore): the highest record, but never below
 // the compaction marks, and 1 for an empty store.
-func (d *database) revision() int64 {
-	return max(1, d.keys.Highest.Main, d.meta.scheduled, d.meta.finished)
+func (d *database) revision() int64 { return newestRevision(d.keys.Highest.Main, d.meta) }
+
+func newestRevision(highest int64, meta metaRecords) int64 {
+	return max(1, highest, meta.revision())
 }
 
 // complete says whether everything the tree refers to was read without a fault,
@@ -523,42 +525,4 @@ func (x *examination) describeAuth(be *Backend, d *database) {
 		}
 		a.Roles = append(a.Roles, name)
 	}
-}
-
-// HashKVAt computes HashKV as of a revision, 0 for the newest, as a server that
-// had just started on the file would.
-func HashKVAt(ctx context.Context, s *source.Source, rev int64) (HashKV, error) {
-	if s.DB == nil {
-		return HashKV{}, fmt.Errorf("%s: no database in it", s.Path)
-	}
-	d, err := openDatabase(ctx, s.DB, 1)
-	switch {
-	case err != nil:
-		return HashKV{}, err
-	case d.tree == nil:
-		return HashKV{}, fmt.Errorf("%s: no valid meta page", s.DB.Path)
-	}
-	compact := d.meta.revision()
-	if rev > 0 && rev < compact {
-		return HashKV{}, fmt.Errorf("%s: mvcc: required revision has been compacted: %d is below %d", s.DB.Path, rev, compact)
-	}
-	if err := d.read(ctx, false, rev, DefaultLimits); err != nil {
-		return HashKV{}, err
-	}
-	if how := s.DB.Changed(); how != "" {
-		return HashKV{}, fmt.Errorf("%s: the file changed while it was read: %s", s.DB.Path, how)
-	}
-	if rev > d.revision() {
-		return HashKV{}, fmt.Errorf("%s: mvcc: required revision is a future revision: %d is above %d", s.DB.Path, rev, d.revision())
-	}
-	if !d.complete() {
-		return HashKV{}, fmt.Errorf("%s: the database is damaged, so no hash of it means anything; inspect tells where", s.DB.Path)
-	}
-	if _, ok := d.bucket[keyspace.BucketKey]; !ok {
-		return HashKV{}, fmt.Errorf("%s: no bucket key in it", s.DB.Path)
-	}
-	if rev == 0 {
-		rev = d.revision()
-	}
-	return HashKV{Hash: d.keys.Hash, Revision: rev, CompactRevision: compact}, nil
 }

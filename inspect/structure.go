@@ -47,21 +47,7 @@ var ErrNoMeta = errors.New("no valid meta page")
 
 // ReadStructure reads the pages of the database that etcd would open.
 func ReadStructure(ctx context.Context, s *source.Source, opts StructureOptions) (*Structure, error) {
-	if s.DB == nil && len(s.Received) == 0 {
-		return nil, fmt.Errorf("%s: %w", s.Path, ErrNoDatabase)
-	}
-	x := newExamination(s, Options{Limits: opts.Limits.orDefault()})
-	if len(s.Received) > 0 { // the log tells which database it is
-		if err := x.examineLog(ctx); err != nil {
-			return nil, err
-		}
-	}
-	f, err := x.chooseBackend(ctx)
-	if err != nil {
-		return nil, err
-	}
-	x.findings = nil // those of the log
-	d, err := openAsOf(ctx, s, f, opts.Slot)
+	x, d, err := openSource(ctx, s, opts.Slot, opts.Limits)
 	if err != nil {
 		return nil, err
 	}
@@ -72,15 +58,42 @@ func ReadStructure(ctx context.Context, s *source.Source, opts StructureOptions)
 	if d.pass, err = scan.Run(ctx, d.tree, scan.Options{}, consumers...); err != nil {
 		return nil, err
 	}
+	x.judgePages(d)
+	return &Structure{File: d.file.Path, DB: d.db, Metas: d.metas(), Tree: d.tree, Pages: d.pass.Pages, Findings: x.findings, x: x, d: d}, nil
+}
+
+// openSource opens the database of a source that etcd would open, as of a meta
+// page; slot -1 is the one that bbolt would use.
+func openSource(ctx context.Context, s *source.Source, slot int, limits Limits) (*examination, *database, error) {
+	if s.DB == nil && len(s.Received) == 0 {
+		return nil, nil, fmt.Errorf("%s: %w", s.Path, ErrNoDatabase)
+	}
+	x := newExamination(s, Options{Limits: limits.orDefault()})
+	if len(s.Received) > 0 { // the log tells which database it is
+		if err := x.examineLog(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	f, err := x.chooseBackend(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	x.findings = nil // those of the log
+	d, err := openAsOf(ctx, s, f, slot)
+	return x, d, err
+}
+
+// judgePages makes findings of what a pass says of the pages alone, the worst
+// first.
+func (x *examination) judgePages(d *database) {
 	d.faults = d.tree.Faults.All()
 	x.checkMetas(d)
 	x.checkSize(d)
 	x.checkPages(d)
-	if how := f.Changed(); how != "" {
-		x.find(newFinding(CodeSourceChanged, s.Path, "the file changed while it was read: "+how).inFile(f.Path))
+	if how := d.file.Changed(); how != "" {
+		x.find(newFinding(CodeSourceChanged, x.src.Path, "the file changed while it was read: "+how).inFile(d.file.Path))
 	}
 	sortFindings(x.findings, map[string]int{})
-	return &Structure{File: f.Path, DB: d.db, Metas: d.metas(), Tree: d.tree, Pages: d.pass.Pages, Findings: x.findings, x: x, d: d}, nil
 }
 
 // openAsOf opens a database and walks its branch pages as of a meta page.

@@ -36,3 +36,6 @@ func Plain(s string) string {
 	}
 	return b.String()
 }
+
+// quoted writes bytes as a literal of Go, harmless and exact.
+func quoted(b []byte) string { return strconv.QuoteToASCII(string(b)) }

@@ -79,6 +79,10 @@ type WALRow struct {
 	Keys      [][]byte
 	MoreKeys  int // keys that are not among Keys
 	Detail    []byte
+
+	// Of an entry with a request: its operations, and the bytes that their values lie in.
+	Ops  []raftlog.Op
+	Data []byte
 }
 
 // Proven says whether an entry is proven to be committed.
@@ -399,7 +403,7 @@ func (s *rowStream) describe(e raftlog.Entry) error {
 		s.detail = append(strconv.AppendUint(append(s.detail, "a leader began term "...), e.Term, 10), ", without a request"...)
 		return nil
 	}
-	s.row.User = s.request.User
+	s.row.User, s.row.Ops, s.row.Data = s.request.User, s.request.Ops, e.Data
 	s.takeKeys()
 	s.detail = appendRequest(s.detail, &s.request)
 	return nil

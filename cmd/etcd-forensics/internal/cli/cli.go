@@ -53,6 +53,8 @@ type program struct {
 	values   valuesMode
 	output   string
 	walDir   string
+
+	complained bool // see complainOnce
 }
 
 // Run executes one command line and gives the exit code.
@@ -76,9 +78,11 @@ func Run(ctx context.Context, streams Streams, args []string) int {
 
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "etcd-forensics",
-		Short:         "Examine copied etcd files without a running cluster",
-		Long:          "etcd-forensics examines copied etcd data directories and snapshots without a\nrunning cluster. It never changes what it reads.\n\n" + exitHelp,
+		Use:               "etcd-forensics",
+		Short:             "Examine copied etcd files without a running cluster",
+		Long:              "etcd-forensics examines copied etcd data directories and snapshots without a\nrunning cluster. It never changes what it reads.\n\n" + exitHelp,
+		PersistentPreRunE: p.checkFormat,
+
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -91,7 +95,7 @@ func (p *program) root() *cobra.Command {
 	flags.Var(&p.values, "values", "what is shown of the values of keys: none, hash or full")
 	flags.StringVarP(&p.output, "output", "o", "", "write the answer to this new file")
 	flags.StringVar(&p.walDir, "wal-dir", "", "WAL directory, when it lies outside the data directory")
-	root.AddCommand(p.inspect(), p.hashkv(), p.pages(), p.wal(), p.explain(), p.version())
+	root.AddCommand(p.inspect(), p.get(), p.history(), p.hashkv(), p.pages(), p.wal(), p.explain(), p.version())
 	return root
 }
 
@@ -221,10 +225,28 @@ var _ pflag.Value = (*writeOut)(nil)
 func (w *writeOut) String() string { return string(*w) }
 func (w *writeOut) Type() string   { return "format" }
 func (w *writeOut) Set(s string) error {
-	if s != "text" && s != "json" {
-		return errors.New("must be text or json")
+	if !slices.Contains(formats, s) {
+		return errors.New("must be text or json, or what the command names")
 	}
 	*w = writeOut(s)
+	return nil
+}
+
+// formats are all that some command knows.
+var formats = []string{"text", "json", "yaml"}
+
+// formatsOf is the annotation of a command that knows more formats than text and json.
+const formatsOf = "formats"
+
+// checkFormat refuses a format that the command does not know.
+func (p *program) checkFormat(cmd *cobra.Command, _ []string) error {
+	known := cmd.Annotations[formatsOf]
+	if known == "" {
+		known = "text json"
+	}
+	if list := strings.Fields(known); !slices.Contains(list, string(p.writeOut)) {
+		return fmt.Errorf("%s writes %s, not %s", cmd.Name(), strings.Join(list, " or "), p.writeOut)
+	}
 	return nil
 }
 

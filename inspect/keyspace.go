@@ -1,0 +1,102 @@
+package inspect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"etcd-forensics/inspect/source"
+	"etcd-forensics/snapdb"
+	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/snapdb/scan"
+)
+
+// A Keyspace is bucket key of the database that etcd would open.
+type Keyspace struct {
+	File            string
+	DB              *snapdb.File
+	Tree            *snapdb.Tree
+	Bucket          int // bucket key in Tree.Buckets
+	Rows            *scan.Rows
+	Revision        int64 // the newest, as etcd computes it at start
+	CompactRevision int64 // the scheduled one when it is higher; -1 when nothing was ever compacted
+
+	x *examination
+	d *database
+}
+
+// ErrNoKeys is given for a database without bucket key.
+var ErrNoKeys = errors.New("no bucket key in it")
+
+// Errors in etcd's words (etcd v3.7.3, server/storage/mvcc/kv.go).
+var (
+	ErrCompacted = errors.New("mvcc: required revision has been compacted")
+	ErrFutureRev = errors.New("mvcc: required revision is a future revision")
+)
+
+// OpenKeyspace opens the database that etcd would open, and reads its branch pages
+// and bucket meta.
+func OpenKeyspace(ctx context.Context, s *source.Source, limits Limits) (*Keyspace, error) {
+	x, d, err := openSource(ctx, s, -1, limits)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := d.bucket[keyspace.BucketKey]
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", d.file.Path, ErrNoKeys)
+	}
+	rows := scan.NewRows(d.tree, key)
+	last, _ := keyspace.DecodeRevision(rows.Last())
+	return &Keyspace{
+		File: d.file.Path, DB: d.db, Tree: d.tree, Bucket: key, Rows: rows,
+		Revision: newestRevision(last.Main, d.meta), CompactRevision: d.meta.revision(), x: x, d: d,
+	}, nil
+}
+
+// Check says why nothing can be told as of a revision; 0 is the newest.
+func (k *Keyspace) Check(rev int64) error {
+	switch {
+	case rev > 0 && rev < k.CompactRevision:
+		return fmt.Errorf("%s: %w: %d is below %d", k.File, ErrCompacted, rev, k.CompactRevision)
+	case rev > k.Revision:
+		return fmt.Errorf("%s: %w: %d is above %d", k.File, ErrFutureRev, rev, k.Revision)
+	}
+	return nil
+}
+
+// Judge gives the findings that the pages alone tell, after a pass. whole is false
+// when records may be missing from what the pass counted.
+func (k *Keyspace) Judge(pass *scan.Result) (findings []Finding, whole bool) {
+	k.d.pass = pass
+	k.x.judgePages(k.d)
+	whole = k.d.remnant == nil && len(pass.Unreadable) == 0
+	for _, f := range k.d.faults {
+		whole = whole && !treeFault(f.Kind)
+	}
+	return k.x.findings, whole
+}
+
+// HashKVAt computes HashKV as of a revision, 0 for the newest, as a server that
+// had just started on the file would.
+func HashKVAt(ctx context.Context, s *source.Source, rev int64) (HashKV, error) {
+	k, err := OpenKeyspace(ctx, s, DefaultLimits)
+	if err == nil {
+		err = k.Check(rev)
+	}
+	if err != nil {
+		return HashKV{}, err
+	}
+	if err := k.d.read(ctx, false, rev, DefaultLimits); err != nil {
+		return HashKV{}, err
+	}
+	if how := k.d.file.Changed(); how != "" {
+		return HashKV{}, fmt.Errorf("%s: the file changed while it was read: %s", k.File, how)
+	}
+	if !k.d.complete() {
+		return HashKV{}, fmt.Errorf("%s: the database is damaged, so no hash of it means anything; inspect tells where", k.File)
+	}
+	if rev == 0 {
+		rev = k.Revision
+	}
+	return HashKV{Hash: k.d.keys.Hash, Revision: rev, CompactRevision: k.CompactRevision}, nil
+}
