@@ -56,6 +56,7 @@ type Sink interface {
 type Options struct {
 	Digest  bool // compute SHA-256 of the file
 	Parsers int  // 0: one fewer than GOMAXPROCS with a digest, at least 1
+	Again   bool // another pass was made over this tree: it has all faults and buckets
 }
 
 // A Result is what the pass itself found.
@@ -96,9 +97,11 @@ func Run(ctx context.Context, tree *snapdb.Tree, opts Options, consumers ...Cons
 	}
 	err := p.run()
 	for _, ps := range p.parsers {
-		tree.Faults.Merge(&ps.faults)
+		if !opts.Again {
+			tree.Faults.Merge(&ps.faults)
+		}
 	}
-	if err == nil {
+	if err == nil && !opts.Again {
 		p.result.Pages = tree.Account()
 	}
 	slices.SortFunc(p.result.Unreadable, func(a, b Region) int { return int(min(max(a.Offset-b.Offset, -1), 1)) })
@@ -170,6 +173,9 @@ func (p *pass) arrange(done int) {
 
 // nested adds the buckets that leaves outside the root bucket named.
 func (p *pass) nested() error {
+	if p.opts.Again {
+		return nil
+	}
 	var found []nestedBucket
 	for _, ps := range p.parsers {
 		found = append(found, ps.nested...)

@@ -28,7 +28,7 @@ var readers = []string{
 var arrows = map[string][]string{
 	"cmd/etcd-forensics":              {"cmd/etcd-forensics/internal/cli"},
 	"cmd/etcd-forensics/internal/cli": {"inspect", "inspect/source", "inspect/query", "report"},
-	"report":                          {"inspect", "inspect/query", "snapdb/kube/manifest"},
+	"report":                          {"inspect", "inspect/query", "snapdb/kube", "snapdb/kube/manifest"},
 	"inspect":                         append([]string{"inspect/source"}, readers...),
 	"inspect/query":                   append([]string{"inspect", "inspect/source"}, readers...),
 	"snapdb/scan":                     {"snapdb", "snapdb/page", "snapdb/keyspace"},
