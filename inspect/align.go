@@ -1,27 +1,33 @@
 package inspect
 
+import (
+	"maps"
+	"slices"
+)
+
 // Which revision did an entry produce? The log does not say, and the database does
 // not name entries. But the database's newest revision stands for its consistent
 // index, each entry produces one revision or none, and revisions are given out one
 // by one. So the writes of the log are laid beside the revisions of the database,
-// both in their order, in the way that fits best.
+// both in their order, in the way that contradicts least.
 //
 // An entry that fits may still have produced nothing: a transaction may have taken
-// its other branch, and the same request may have come twice. Therefore it is
-// done once from the newest entry down and once from the oldest up, each time
-// with the first chance taken, and only what comes out both ways is held to be
-// proven. The same goes for contradictions.
+// its other branch, and the same request may have come twice. So several ways may be
+// as good. It is done from the newest entry down, to the first and to the last place
+// that is as good as any, and from each of these up, each time with the first chance
+// taken: that gives the outermost ways. Only what comes out all ways is held to be
+// proven. The same goes for contradictions. In a sound member the true way
+// contradicts nothing, so none is ever reported of one.
 
-// The costs of one way to lay them beside each other. What fits is rewarded, so that
-// a way that fits a little later is found behind a contradiction.
+// The costs of one way to lay them beside each other; what fits, and what may have
+// produced nothing, costs nothing.
 const (
-	costFits       = -1
-	costOtherValue = 6 // the revision has the entry's key, with another value or lease
-	costMissing    = 6 // the database lacks the revision
-	costUnsure     = 7 // the same, and the entry may not have produced one
-	costOtherKey   = 8
-	costSkipped    = 8 // an entry that surely produced a revision has none
-	costNobody     = 8 // a revision that no entry produced
+	costOtherValue = 6  // the revision has the entry's key, with another value or lease
+	costMissing    = 6  // the database lacks the revision
+	costUnsure     = 7  // the same, and the entry may not have produced one
+	costOtherKey   = 12 // dearer than to be skipped: else many entries without a revision go any way
+	costSkipped    = 8  // an entry that surely produced a revision has none
+	costNobody     = 8  // a revision that no entry produced
 
 	costPruned = 24 // a way so much worse than the best one is given up
 )
@@ -37,6 +43,7 @@ const (
 // other.
 type alignment struct {
 	writes []write // of the entries that the database has applied, as far back as the log and the records reach
+	whole  bool    // they are all that the store was ever made of: each revision from 2 on has one
 	free   uint64  // index behind which neither authentication nor an alarm refused anything
 	revs   *newest
 	bytes  *logBytes
@@ -60,26 +67,31 @@ type contradiction struct {
 func (a *alignment) align() (ok bool) {
 	n := len(a.writes)
 	down := a.way(n, func(p int) int { return n - 1 - p }, a.revs.last, -1, len(a.revs.list))
+	down.through = a.whole
 	down.run()
-	end := down.best()
-	from := down.trace(end)
-	a.skipped = n - end.steps
-	up := a.way(end.steps, func(p int) int { return a.skipped + p }, a.revs.last-int64(end.passed)+1, 1, end.passed)
-	up.run()
-	if up.overflow || !up.reaches(end.passed) {
-		return false
+	steps, first, last := down.ends()
+	a.skipped = n - steps
+	var paths []path
+	for _, passed := range []int{first, last} {
+		up := a.way(steps, func(p int) int { return a.skipped + p }, a.revs.last-int64(passed)+1, 1, passed)
+		up.through = true
+		up.run()
+		if up.overflow || !up.reaches(passed) {
+			return false
+		}
+		paths = append(paths, down.trace(wayEnd{steps, passed}), up.trace(wayEnd{steps, passed}))
 	}
-	a.agree(from, up.trace(wayEnd{end.steps, end.passed}))
-	return true
+	a.agree(paths)
+	return steps > 0
 }
 
-// agree keeps what both directions say.
-func (a *alignment) agree(down, up path) {
+// agree keeps what all ways say.
+func (a *alignment) agree(paths []path) {
 	a.produced = make([]int64, len(a.writes))
 	told := map[int64]bool{}
 	for i := a.skipped; i < len(a.writes); i++ {
-		rev := down.produced[i]
-		if rev != up.produced[i] {
+		rev := paths[0].produced[i]
+		if slices.ContainsFunc(paths, func(p path) bool { return p.produced[i] != rev }) {
 			continue
 		}
 		w := &a.writes[i]
@@ -96,10 +108,14 @@ func (a *alignment) agree(down, up path) {
 			a.fits++
 		}
 	}
-	// The two may blame different entries for what a revision holds.
-	both := a.misfits(up)
-	for rev := range a.misfits(down) {
-		if both[rev] && !told[rev] {
+	// They may blame different entries for what a revision holds.
+	misfits := a.misfits(paths[0])
+	for _, p := range paths[1:] {
+		also := a.misfits(p)
+		maps.DeleteFunc(misfits, func(rev int64, _ bool) bool { return !also[rev] })
+	}
+	for rev := range misfits {
+		if !told[rev] {
 			a.wrong = append(a.wrong, contradiction{-1, rev})
 		}
 	}
@@ -160,7 +176,8 @@ func (a *alignment) explained(w *write, rev int64) bool {
 	pair := pairing{w.index, rev}
 	yes, known := a.answers[pair]
 	if !known {
-		yes = a.bytes.explains(w, a.revs.records(rev))
+		records, whole := a.revs.records(rev)
+		yes = !whole || a.bytes.explains(w, records) // nothing is held against what is not seen in full
 		if len(a.answers) == maxExplained {
 			clear(a.answers)
 		}
@@ -180,7 +197,7 @@ func (a *alignment) cost(w *write, rev int64) (cost int32, ok bool) {
 	r := a.revs.at(rev)
 	switch f := a.fit(w, rev); {
 	case f == fitting:
-		return costFits, true
+		return 0, true
 	case f == weakFit:
 		return 0, true
 	case r.records == 0 && a.sure(w):
@@ -203,11 +220,13 @@ type way struct {
 	first int64           // the first revision to be produced
 	by    int64           // to the next one: 1 or -1
 	total int             // revisions there are
+	// through is set when all of them have to be passed in the end.
+	through bool
 
 	layers   []layer
 	score    [beam]int32 // by revisions passed, from the last layer's low on
 	overflow bool        // more ways were possible than are followed
-	strong   wayEnd      // the last place before the compact revision
+	alone    wayEnd      // the last place that was better than all others after as many steps
 }
 
 // A layer says how each number of revisions passed was come to at one step.
@@ -272,16 +291,20 @@ func (v *way) step(p int) layer {
 // settle lets revisions be passed that nobody produced, gives up what is much worse than
 // the best way, and stores the rest. It says whether all of that can be followed.
 func (v *way) settle(l layer) bool {
-	best, at := unreachable, 0
+	best := unreachable
 	for i := range v.score {
 		if i > 0 && l.low+i <= v.total && v.score[i-1]+costNobody < v.score[i] {
 			v.score[i] = v.score[i-1] + costNobody
 			l.produce &^= 1 << i
 			l.nobody |= 1 << i
 		}
-		if v.score[i] < best {
-			best, at = v.score[i], i
+		if v.through && l.low+i < v.total-(v.n-len(v.layers)) {
+			v.score[i] = unreachable // too few steps are left
 		}
+		best = min(best, v.score[i])
+	}
+	if best == unreachable {
+		return false
 	}
 	lowest, highest := beam, 0
 	for i := range v.score {
@@ -294,8 +317,8 @@ func (v *way) settle(l layer) bool {
 	if highest-lowest >= beam-beamRoom {
 		return false
 	}
-	if k := l.low + at; k < v.total && v.revision(k) > v.revs.compact {
-		v.strong = wayEnd{len(v.layers), k}
+	if at := slices.Index(v.score[:], 0); !slices.Contains(v.score[at+1:], 0) {
+		v.alone = wayEnd{len(v.layers), l.low + at}
 	}
 	copy(v.score[:], v.score[lowest:])
 	for i := beam - lowest; i < beam; i++ {
@@ -305,19 +328,23 @@ func (v *way) settle(l layer) bool {
 	return true
 }
 
-// best gives the end of the best way: behind all steps, or where there were too many
-// ways, before the records that compactions have left holes in.
-func (v *way) best() wayEnd {
+// ends gives the ends of the best ways: behind all steps, the one that has passed the
+// fewest revisions and the one that has passed the most. Where there were too
+// many ways, it is the last place that was the only best one.
+func (v *way) ends() (steps, first, last int) {
 	if v.overflow {
-		return v.strong
+		return v.alone.steps, v.alone.passed, v.alone.passed
 	}
-	at := 0
+	best := slices.Min(v.score[:])
+	first, last = -1, 0
 	for i, s := range v.score {
-		if s < v.score[at] {
-			at = i
+		if s == best {
+			if last = v.layers[v.n].low + i; first < 0 {
+				first = last
+			}
 		}
 	}
-	return wayEnd{v.n, v.layers[v.n].low + at}
+	return v.n, first, last
 }
 
 // reaches says whether a way leads to a place behind all steps.

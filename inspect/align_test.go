@@ -145,11 +145,14 @@ func TestRevisionsAreThoseOfEtcdsStore(t *testing.T) {
 					if w.index > known {
 						break
 					}
-					if truth[w.index] != 0 {
+					above := truth[w.index] > a.revs.compact
+					if above {
 						shared++
 					}
 					if rev := a.produced[i]; rev != 0 {
-						proven++
+						if above {
+							proven++
+						}
 						if truth[w.index] != rev {
 							t.Errorf("%s: entry %d produced revision %d, not %d", m, w.index, truth[w.index], rev)
 						}
@@ -159,7 +162,7 @@ func TestRevisionsAreThoseOfEtcdsStore(t *testing.T) {
 					}
 				}
 				if shared == 0 || proven*100 < shared*95 {
-					t.Errorf("%s: %d of %d revisions are proven", m, proven, shared)
+					t.Errorf("%s: %d of %d revisions above the compact revision are proven", m, proven, shared)
 				}
 			}
 		})
@@ -331,7 +334,8 @@ func recordsOf(revs *newest, of func(revision) bool) []keyspace.Revision {
 	var all []keyspace.Revision
 	for i, r := range revs.list {
 		if rev := revs.low + int64(i); rev > max(revs.compact, 1) && of(r) {
-			all = append(all, revs.records(rev)[0].Revision)
+			records, _ := revs.records(rev)
+			all = append(all, records[0].Revision)
 		}
 	}
 	return all
@@ -361,7 +365,7 @@ func TestAppliedEntryThatLeftNothing(t *testing.T) {
 	}
 	lost := 0
 	for _, f := range examineMember(t, dir).findings {
-		if f.Code != CodeMVCCWALMismatch {
+		if f.Code != CodeMVCCWALMismatch || strings.HasSuffix(f.Message, "more of these are not listed") {
 			continue
 		}
 		if f.Location.Index == nil || *f.Location.Index <= have {

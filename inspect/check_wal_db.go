@@ -35,14 +35,44 @@ func (x *examination) alignLog(last int64) *alignment {
 	if be := x.member.Backend; be.Auth == nil || be.Auth.Enabled || len(be.Alarms) > 0 {
 		free = d.meta.index
 	}
+	n, whole := int64(len(writes)), x.fromTheBeginning(first) && last-firstRevision < int64(len(writes))
+	if whole {
+		n = last - firstRevision + 1
+	}
 	a := &alignment{
-		writes: writes, free: free,
-		revs: readNewest(d, bucket, int64(len(writes)), last, x.writes.sums), bytes: &logBytes{chain: x.chain}, answers: map[pairing]bool{},
+		writes: writes, free: free, whole: whole,
+		revs: readNewest(d, bucket, n, last, x.writes.sums), bytes: &logBytes{chain: x.chain}, answers: map[pairing]bool{},
 	}
 	if !a.align() {
 		return nil
 	}
 	return a
+}
+
+// firstRevision is that of the first write to an empty store (etcd v3.7.3,
+// server/storage/mvcc/kvstore.go, NewStore: currentRev 1).
+const firstRevision = 2
+
+// fromTheBeginning says whether the log has every write that the store was ever made of. A
+// restored member's log begins with index 1, too: its first entries are membership
+// changes, and a snapshot record stands for the database it was given
+// (etcdutl/snapshot/v3_snapshot.go, saveWALAndSnap).
+func (x *examination) fromTheBeginning(first uint64) bool {
+	if first != 1 || x.writes.dropped {
+		return false
+	}
+	for _, s := range x.log.Snapshots {
+		changes := uint64(0)
+		for _, c := range x.log.ConfChanges {
+			if c.Index <= s.Index {
+				changes++
+			}
+		}
+		if s.Index > 0 && changes >= s.Index {
+			return false
+		}
+	}
+	return true
 }
 
 // reach gives the first entry from which on the log holds, without a break and proven,
@@ -99,7 +129,7 @@ func (x *examination) checkAgainstLog() {
 func (a *alignment) finding(c contradiction, f Finding) Finding {
 	var records []record
 	if c.revision > 0 {
-		records = a.revs.records(c.revision)
+		records, _ = a.revs.records(c.revision)
 		f = f.atRevision(c.revision)
 	}
 	if len(records) > 0 {

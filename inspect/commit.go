@@ -3,7 +3,10 @@ package inspect
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
+
+	"etcd-forensics/walreader/raftlog"
 )
 
 // A claim is an index that one piece of evidence proves committed.
@@ -60,8 +63,8 @@ func (x *examination) claims(several bool) []claim {
 		for _, s := range x.log.Snapshots {
 			claims = append(claims, claim{s.Index, "snapshot record in the WAL" + of})
 		}
-		if voters := x.voters(); len(voters) == 1 && x.member.MemberID != nil && voters[0] == *x.member.MemberID && x.log.Entries.Count > 0 {
-			claims = append(claims, claim{x.log.Entries.Last, "the log of the only voter"})
+		if voters, at := x.voters(); len(voters) == 1 && x.member.MemberID != nil && voters[0] == *x.member.MemberID && x.log.Entries.Count > 0 {
+			claims = append(claims, claim{min(x.log.Entries.Last, x.votersUntil(at)), "the log of the only voter"})
 		}
 	}
 	if b := x.member.Backend; b != nil && b.ConsistentIndex != nil {
@@ -75,25 +78,41 @@ func (x *examination) claims(several bool) []claim {
 	return claims
 }
 
-// voters gives the voting members as the member's newest statement has them: the
-// conf state of the database (since 3.5), of the newest .snap, or the members
-// that are no learners.
-func (x *examination) voters() []ID {
+// votersUntil gives the last index that voters as of an index decide on: that of the
+// next entry that changes them, which the old ones have to commit.
+func (x *examination) votersUntil(at uint64) uint64 {
+	until := uint64(math.MaxUint64)
+	for _, c := range x.log.ConfChanges {
+		changes := slices.ContainsFunc(c.Changes, func(c raftlog.Change) bool { return c.Type != raftlog.UpdateNode && c.Type != raftlog.AddLearnerNode })
+		if c.Index > at && changes {
+			until = min(until, c.Index)
+		}
+	}
+	return until
+}
+
+// voters gives the voting members as the member's newest statement has them, and the index
+// as of which: the conf state of the database (since 3.5), of the newest .snap, or the
+// members that are no learners.
+func (x *examination) voters() (voters []ID, at uint64) {
+	applied := uint64(0)
+	if b := x.member.Backend; b != nil && b.ConsistentIndex != nil {
+		applied = *b.ConsistentIndex
+	}
 	if b := x.member.Backend; b != nil && b.ConfState != nil {
-		return b.ConfState.Voters
+		return b.ConfState.Voters, applied
 	}
 	for i := len(x.snaps) - 1; i >= 0; i-- {
 		if x.snaps[i].Valid {
-			return ids(x.snaps[i].ConfState.Voters)
+			return ids(x.snaps[i].ConfState.Voters), x.snaps[i].Index
 		}
 	}
-	var voters []ID
 	for _, m := range x.member.Membership.Members {
 		if !m.IsLearner {
 			voters = append(voters, m.MemberID)
 		}
 	}
-	return voters
+	return voters, applied
 }
 
 // majority finds the highest index that a majority of the voters' logs hold with
@@ -102,11 +121,13 @@ func (x *examination) voters() []ID {
 func majority(xs []*examination) (claim, bool) {
 	var voters []ID
 	var newest uint64 // index up to which the one who states them has applied
+	var at uint64     // and as of which they are stated
 	var term uint64
 	for _, x := range xs {
 		b := x.member.Backend
 		if b != nil && b.ConsistentIndex != nil && (voters == nil || *b.ConsistentIndex > newest) {
-			voters, newest = x.voters(), *b.ConsistentIndex
+			voters, at = x.voters()
+			newest = *b.ConsistentIndex
 		}
 		if x.log != nil && x.log.HardState != nil {
 			term = max(term, x.log.HardState.Term, x.log.Entries.LastTerm)
@@ -127,7 +148,13 @@ func majority(xs []*examination) (claim, bool) {
 		return claim{}, false
 	}
 	slices.Sort(lasts)
-	return claim{lasts[len(lasts)-quorum], fmt.Sprintf("%d of %d voters' logs hold it with the highest term, %d", quorum, len(voters), term)}, true
+	until := uint64(math.MaxUint64)
+	for _, x := range xs {
+		if x.log != nil {
+			until = min(until, x.votersUntil(at))
+		}
+	}
+	return claim{min(lasts[len(lasts)-quorum], until), fmt.Sprintf("%d of %d voters' logs hold it with the highest term, %d", quorum, len(voters), term)}, true
 }
 
 // settle says what the proven commit index means for this member's log.

@@ -45,6 +45,9 @@ func (b *logBytes) explains(w *write, records []record) bool {
 		return true // nothing is held against what cannot be read
 	}
 	r := &b.request
+	if r.OpsDropped > 0 {
+		return true
+	}
 	if r.Kind == "lease_revoke" {
 		return !slices.ContainsFunc(records, func(r record) bool { return !r.Tombstone })
 	}

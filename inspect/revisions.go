@@ -24,8 +24,14 @@ type newest struct {
 	compact int64 // at and below it records may have been removed
 	list    []revision
 
-	cached map[int64][]record
+	cached map[int64]recordList
 	size   int // bytes of cached
+}
+
+// A recordList is the records of one revision, or the first of them.
+type recordList struct {
+	list []record
+	cut  bool
 }
 
 // A record is one record of bucket key.
@@ -38,7 +44,7 @@ type record struct {
 // readNewest reads the last n revisions, or those behind the last one of which a
 // record cannot be read. last is the database's own revision.
 func readNewest(d *database, bucket int, n, last int64, sums recordSums) *newest {
-	r := &newest{rows: scan.NewRows(d.tree, bucket), sums: sums, low: max(last-n+1, 1), last: last, compact: d.meta.revision(), cached: map[int64][]record{}}
+	r := &newest{rows: scan.NewRows(d.tree, bucket), sums: sums, low: max(last-n+1, 1), last: last, compact: d.meta.revision(), cached: map[int64]recordList{}}
 	r.list = make([]revision, max(last-r.low+1, 0))
 	bad := int64(0)
 	r.rows.From(keyspace.Revision{Main: r.low}.Append(nil), func(row scan.Row) bool {
@@ -78,19 +84,20 @@ const (
 	recordOverhead   = 256
 )
 
-// records reads the records of one revision.
-func (r *newest) records(rev int64) []record {
+// records reads the records of one revision. whole is false when there are more than
+// are kept.
+func (r *newest) records(rev int64) (list []record, whole bool) {
 	if found, ok := r.cached[rev]; ok {
-		return found
+		return found.list, !found.cut
 	}
-	var list []record
-	size := 0
+	cut, size := false, 0
 	r.rows.From(keyspace.Revision{Main: rev}.Append(nil), func(row scan.Row) bool {
 		at, ok := keyspace.DecodeRevision(row.Key)
 		if !ok || at.Main != rev {
 			return false
 		}
-		if size += recordOverhead + len(row.Value); size > maxRevisionBytes {
+		if size += recordOverhead + len(row.Value); size > maxRevisionBytes && len(list) > 0 {
+			cut = true
 			return false
 		}
 		row.Key, row.Value = slices.Clone(row.Key), slices.Clone(row.Value)
@@ -103,6 +110,6 @@ func (r *newest) records(rev int64) []record {
 		clear(r.cached)
 		r.size = size
 	}
-	r.cached[rev] = list
-	return list
+	r.cached[rev] = recordList{list, cut}
+	return list, !cut
 }

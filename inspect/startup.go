@@ -101,6 +101,7 @@ type boot struct {
 
 	whole   bool                   // all of the log is read, whatever its summary says
 	start   raftlog.SnapshotRecord // where raft starts from; index 0 for no snapshot
+	started bool                   // a snapshot record says so (3.7 and later)
 	last    uint64                 // last entry that raft has
 	cuts    uint64                 // entries dropped so far
 	because []Code                 // why they were
@@ -158,7 +159,8 @@ func (b *boot) onlyVoter() bool {
 // restored the conf state is the old one's.
 func (b *boot) currentVoters() []ID {
 	if be := b.member.Backend; be == nil || be.ConfState == nil || !b.restored() {
-		return b.voters()
+		voters, _ := b.voters()
+		return voters
 	}
 	var voters []ID
 	for _, m := range b.member.Membership.Members {

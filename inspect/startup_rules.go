@@ -2,10 +2,12 @@ package inspect
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
 	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/walreader"
 	"etcd-forensics/walreader/raftlog"
 	"etcd-forensics/walreader/snapfile"
 )
@@ -30,12 +32,41 @@ func (b *boot) findSnapshot() *ending {
 	if b.minor < 7 {
 		return nil
 	}
-	for _, s := range b.log.Snapshots { // etcdserver/bootstrap.go, recoverSnapshot
-		if b.valid(s) {
-			b.start = s.SnapshotRecord
+	b.start, b.started = b.lastSnapshot() // etcdserver/bootstrap.go, recoverSnapshot
+	return nil
+}
+
+// lastSnapshot gives the last snapshot record in the files that the commit index has
+// reached. ok is false when there is none, not even that for the beginning.
+func (b *boot) lastSnapshot() (last raftlog.SnapshotRecord, ok bool) {
+	number := map[string]int{}
+	for i, s := range b.log.Segments {
+		number[s.Segment.File] = i
+	}
+	at := place{-1, 0}
+	take := func(s raftlog.SnapshotRecord, p walreader.Position) {
+		if here := (place{number[p.Segment], p.Offset}); at.before(here) && s.Index <= b.commit() {
+			last, at, ok = s, here, true
 		}
 	}
-	return nil
+	for _, s := range b.log.Snapshots {
+		if b.reads(s.Accepted) {
+			take(s.SnapshotRecord, s.At)
+		}
+	}
+	for _, u := range b.log.Undecodable {
+		if u.Snapshot != nil && b.passesOver(u) {
+			take(*u.Snapshot, u.At)
+		}
+	}
+	return last, ok
+}
+
+// passesOver says whether etcd takes a field of another kind than it should be for an
+// unknown one: since 3.7 always, and in 3.4, whose snapshot records have no field 3,
+// where that is the one.
+func (b *boot) passesOver(u raftlog.Undecodable) bool {
+	return errors.Is(u.Err, raftlog.ErrWireType) && (b.minor >= 7 || b.minor == 4 && u.Snapshot != nil)
 }
 
 // loadStore reads the newest .snap that a snapshot record names; what cannot be read
@@ -183,6 +214,12 @@ func (b *boot) readLog() *ending {
 	if read.Count > 0 {
 		b.last = max(b.last, read.Last)
 	}
+	if !b.started && b.minor >= 7 { // bootstrapping asks a snapshot of none for its conf state
+		return exits("invalid memory address or nil pointer dereference", CodeWALSegmentEmpty, CodeWALZeroedTail)
+	}
+	if b.log.Metadata == nil && b.minor <= 6 { // the member has no id (raft, Config.validate)
+		return exits("cannot use none as id", CodeWALSegmentEmpty, CodeWALZeroedTail)
+	}
 	return nil
 }
 
@@ -230,7 +267,17 @@ func (b *boot) readEntries(from int, end logEnd) *ending {
 		meet(c.At.Segment, c.At.Offset, exits(errReadWAL+"wal: conflicting metadata found", CodeWALMetadataMismatch))
 	}
 	for _, u := range l.Undecodable {
-		meet(u.At.Segment, u.At.Offset, exits(errUnmarshal, CodeWALRecordInvalid))
+		e := exits(errUnmarshal, CodeWALRecordInvalid)
+		switch s := u.Snapshot; {
+		case !b.passesOver(u):
+		case s == nil:
+			e = cannotTell(CodeWALRecordInvalid)
+		case s.Index != b.start.Index || s.Term == b.start.Term:
+			continue
+		default:
+			e = exits(errReadWAL+"wal: snapshot mismatch", CodeWALRecordInvalid)
+		}
+		meet(u.At.Segment, u.At.Offset, e)
 	}
 	return first
 }

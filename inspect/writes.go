@@ -64,6 +64,8 @@ func newWriteLog(size int64) writeLog {
 type writeLog struct {
 	sums recordSums
 	list []write // by index
+	// dropped is set when older writes are not among them any more.
+	dropped bool
 	// guarded is the last entry that came with a user, or changed the alarms or whether
 	// authentication is on. Behind it both are as the database has them.
 	guarded uint64
@@ -99,7 +101,7 @@ func (l *writeLog) entry(e raftlog.Entry, at place, r *raftlog.Request) {
 		w.loose, w.sure, w.firstSuccess = true, false, anyKey
 	}
 	if len(l.list) == 2*maxWrites {
-		l.list = append(l.list[:0], l.list[maxWrites:]...)
+		l.list, l.dropped = append(l.list[:0], l.list[maxWrites:]...), true
 	}
 	l.list = append(l.list, w)
 }
@@ -143,7 +145,7 @@ func (b *branch) begins() uint64 {
 // fill sums up what a request writes, and says whether it may write at all.
 func (l *writeLog) fill(w *write, r *raftlog.Request, data []byte) bool {
 	var branches [2]branch
-	compares, fails := false, r.OpsDropped > 0
+	compares, fails := false, false
 	b := &branches[0]
 	for i := range r.Ops {
 		op := &r.Ops[i]
@@ -163,6 +165,10 @@ func (l *writeLog) fill(w *write, r *raftlog.Request, data []byte) bool {
 		case raftlog.OpPut, raftlog.OpDeleteRange:
 			l.addTo(b, op, data)
 		}
+	}
+	if r.OpsDropped > 0 { // it may do anything
+		w.loose, w.several = true, true
+		return true
 	}
 	yes, no := &branches[0], &branches[1]
 	if !compares {

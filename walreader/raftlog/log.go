@@ -173,6 +173,9 @@ type Undecodable struct {
 	At   walreader.Position
 	Type walreader.RecordType
 	Err  error
+	// Snapshot is what protobuf-go makes of a snapshot record with fields of another
+	// kind than they should be; nil for other records.
+	Snapshot *SnapshotRecord
 }
 
 // A KindCount is the number of requests of one kind.
@@ -332,7 +335,11 @@ func (s *summary) frame(f *walreader.Frame) error {
 
 func (s *summary) undecodable(f *walreader.Frame, err error) {
 	if !s.full("undecodable", len(s.Undecodable)) {
-		s.Undecodable = append(s.Undecodable, Undecodable{f.At, f.Record.Type, err})
+		u := Undecodable{At: f.At, Type: f.Record.Type, Err: err}
+		if u.Type == walreader.TypeSnapshot && errors.Is(err, ErrWireType) {
+			u.Snapshot = usualFields(f.Record.Data)
+		}
+		s.Undecodable = append(s.Undecodable, u)
 	}
 }
 

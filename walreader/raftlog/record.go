@@ -3,6 +3,8 @@ package raftlog
 import (
 	"fmt"
 	"strconv"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // maxConfMembers bounds the lists of a ConfState. etcd clusters have up to nine members.
@@ -112,6 +114,26 @@ func DecodeSnapshotRecord(b []byte) (SnapshotRecord, error) {
 		}
 	}
 	return s, wrap("snapshot record", f.err)
+}
+
+// usualFields gives index and term of a snapshot record as far as they are of the right
+// kind; nil when the record is no message.
+func usualFields(b []byte) *SnapshotRecord {
+	var s SnapshotRecord
+	f := fields{rest: b}
+	for f.next() {
+		switch {
+		case f.typ != protowire.VarintType:
+		case f.num == 1:
+			s.Index = f.n
+		case f.num == 2:
+			s.Term = f.n
+		}
+	}
+	if f.err != nil {
+		return nil
+	}
+	return &s
 }
 
 // An EntryType says what an entry's data holds.

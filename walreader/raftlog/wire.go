@@ -1,10 +1,16 @@
 package raftlog
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
+
+// ErrWireType says that a field is of another kind than its number asks for. etcd up to
+// 3.6 (gogo protobuf) refuses that; protobuf-go since 3.7 takes the field for an
+// unknown one.
+var ErrWireType = errors.New("wrong wire type")
 
 // fields walks over the fields of one message without allocating. Groups are passed
 // over.
@@ -66,7 +72,7 @@ func (f *fields) is(num protowire.Number, typ protowire.Type) bool {
 		return false
 	}
 	if f.typ != typ {
-		f.err = fmt.Errorf("field %d: wrong wire type %d", num, f.typ)
+		f.err = fmt.Errorf("field %d: %w %d", num, ErrWireType, f.typ)
 		return false
 	}
 	return true
@@ -94,7 +100,7 @@ func (f *fields) numbers(to []uint64, limit int) []uint64 {
 			}
 		}
 	default:
-		f.err = fmt.Errorf("field %d: wrong wire type %d", f.num, f.typ)
+		f.err = fmt.Errorf("field %d: %w %d", f.num, ErrWireType, f.typ)
 	}
 	if len(to) > limit && f.err == nil {
 		f.err = fmt.Errorf("field %d: more than %d values", f.num, limit)
