@@ -22,20 +22,33 @@ func (t *Tree) SettleRepeats(ctx context.Context) error {
 	return nil
 }
 
+// repeated is what a page is to which two references lead.
+type repeated struct {
+	first         []byte // its first key
+	known, branch bool   // first was read; it is a branch page
+}
+
 func (t *Tree) settle(ctx context.Context) error {
 	again := t.again
 	t.again = nil
 	leaves := t.leavesByID()
 	nodes := t.nodesByID()
+	seen := map[page.ID]repeated{} // a page may be referred to thousands of times
 	for _, r := range again {
 		wrong := r
-		first, known := t.firstKey(r.id)
+		p, looked := seen[r.id]
+		if !looked {
+			p.first, p.known = t.firstKey(r.id)
+			p.branch = t.isBranch(r.id)
+			seen[r.id] = p
+		}
+		first, known := p.first, p.known
 		at, isLeaf := slices.BinarySearchFunc(leaves, r.id, func(i int32, id page.ID) int { return compareIDs(t.Leaves[i].ID, id) })
 		if isLeaf && known {
 			l := &t.Leaves[leaves[at]]
 			fitsFirst := !outside(first, t.separator(l.lo), t.separator(l.hi))
 			fitsAgain := !outside(first, t.separator(r.lo), t.separator(r.hi))
-			if branch := t.isBranch(r.id); branch && int(r.level) < t.Buckets[r.bucket].depth && !l.Broken {
+			if p.branch && int(r.level) < t.Buckets[r.bucket].depth && !l.Broken {
 				// A leaf's place led here first; the page is a branch and r means it.
 				wrong = repeat{visit{id: l.ID, parent: l.Parent, element: t.elementOf(l.Parent, l.ID), lo: l.lo, hi: l.hi}, int(l.Bucket)}
 				l.Broken = true
