@@ -33,7 +33,7 @@ lint: ## format, vet, tidy
 
 race: ## the tests of everything that runs in parallel, with the race detector
 	@if command -v $${CC:-cc} >/dev/null 2>&1; then \
-		echo $(GO) test -race -short; CGO_ENABLED=1 $(GO) test -race -short ./snapdb/... ./inspect/... ./walreader/... ./cmd/... ./report; \
+		echo $(GO) test -race -short; CGO_ENABLED=1 $(GO) test -race -short -timeout 20m ./snapdb/... ./inspect/... ./walreader/... ./cmd/... ./report; \
 	else $(call skip,the race detector needs a C compiler); fi
 
 small: ## the readers with 32-bit int, where offset arithmetic breaks first

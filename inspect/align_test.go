@@ -246,10 +246,8 @@ func severalRecords(r revision) bool { return r.records > 1 && r.deletes == 0 }
 // revision, the key and the entry, and nothing else may be found of this kind. (A
 // deletion that is the newest revision may as well not have deleted anything.)
 func TestTamperedRecordsAreFound(t *testing.T) {
-	each := 3
-	if testing.Short() {
-		each = 1
-	}
+	InFullOnly(t)
+	const each = 3
 	tried := map[string]int{}
 	for name, members := range logged {
 		t.Run(name, func(t *testing.T) {

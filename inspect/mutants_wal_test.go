@@ -16,6 +16,7 @@ import (
 // under a checksum, in a length or in a place that is zero in every log, so each
 // must be reported, and at the file it lies in.
 func TestEveryBitOfALogCounts(t *testing.T) {
+	inspect.InFullOnly(t)
 	dir := fixtures.Dir(t, "healthy-3.6")
 	snaps := fixtures.Dir(t, "cluster3-3.7-crash")
 	var files []string
@@ -69,6 +70,7 @@ func namesFile(c *inspect.Case, path string) bool {
 // TestEveryCutOfALogCounts ends the last segment early, by the file's end or by
 // zeros: the database has applied its last entry, so each cut must be reported.
 func TestEveryCutOfALogCounts(t *testing.T) {
+	inspect.InFullOnly(t)
 	dir := fixtures.Dir(t, "healthy-3.7")
 	found, err := filepath.Glob(filepath.Join(dir, "m1", "member", "wal", "*.wal"))
 	if err != nil || len(found) == 0 {

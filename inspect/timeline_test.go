@@ -40,6 +40,7 @@ func inspectLogs(t *testing.T, name string, opts inspect.Options) []inspect.Memb
 }
 
 func TestStatisticsOfLogsAddUp(t *testing.T) {
+	inspect.InFullOnly(t)
 	for _, name := range fixtures.Names() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
