@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"slices"
 
+	"etcd-forensics/snapdb/keyspace"
 	"etcd-forensics/walreader"
 	"etcd-forensics/walreader/raftlog"
 )
@@ -67,8 +68,9 @@ const (
 	maxShares    = 4096 // names counted at the same time
 	sharesListed = 50   // of them
 	maxBiggest   = 10   // requests
-	delimiter    = byte('/')
 )
+
+var delimiter = []byte("/")
 
 // shares count entries by name with a bounded number of names. Names that have less than
 // others are dropped when there are too many, and counted together.
@@ -187,16 +189,11 @@ func mainKey(ops []raftlog.Op) (key []byte) {
 	return key
 }
 
-// prefixOf gives the part of a key up to its second delimiter, or as many as it has.
+// prefixOf gives the part of a key by which it is counted, of a long one no more than
+// lies in its first bytes.
 func prefixOf(key []byte) []byte {
-	end, depth := 0, 0
-	for i := 1; i < len(key) && i < maxPrefix && depth < prefixDepth; i++ {
-		if key[i] == delimiter {
-			end = i + 1
-			depth++
-		}
-	}
-	return key[:end]
+	key = key[:min(len(key), maxPrefix)]
+	return key[:keyspace.PrefixEnd(key, delimiter, prefixDepth)]
 }
 
 // large puts a request among the biggest; of equal ones the earlier stays in front.

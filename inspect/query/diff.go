@@ -9,6 +9,7 @@ import (
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/snapdb/keyspace"
 	"etcd-forensics/snapdb/kube"
 	"etcd-forensics/snapdb/scan"
 )
@@ -187,6 +188,8 @@ func (l *diffList) trim() {
 	}
 }
 
+var slash = []byte("/")
+
 // diffPrefix gives the part of a key by which it is counted: prefix, group and resource
 // of an object of Kubernetes, otherwise up to the second slash, one in the first
 // position not counted.
@@ -196,14 +199,5 @@ func diffPrefix(key []byte) []byte {
 			return key[:n.ResourceEnd()]
 		}
 	}
-	end, slashes := 0, 0
-	for i, c := range key {
-		if c == '/' && i > 0 {
-			end = i + 1
-			if slashes++; slashes == 2 {
-				break
-			}
-		}
-	}
-	return key[:end]
+	return key[:keyspace.PrefixEnd(key, slash, 2)]
 }
