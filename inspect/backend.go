@@ -237,6 +237,7 @@ func (x *examination) examineBackend(ctx context.Context, f *source.File) error 
 	x.checkBuckets(d)
 	x.checkRecords(d)
 	x.checkAlarms(be)
+	x.checkSpace(be)
 	if d.pass.UnreadableAll > 0 {
 		x.note("%d regions of %s that the disk did not give back", d.pass.UnreadableAll, f.Path)
 	}

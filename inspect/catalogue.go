@@ -90,6 +90,9 @@ const (
 	CodeAlarmCorrupt Code = "alarm-corrupt"
 	CodeAlarmNoSpace Code = "alarm-nospace"
 
+	CodeSpaceNearQuota  Code = "space-near-quota"
+	CodeSpaceFragmented Code = "space-fragmented"
+
 	CodeSourceChanged Code = "source-changed"
 )
 
@@ -354,6 +357,15 @@ var catalogue = map[Code]entry{
 		"the NOSPACE alarm is on: the quota was reached and writes are refused",
 		"bucket alarm",
 		"after a restore: compact, defragment each member, then `etcdctl alarm disarm`; the alarm survives a restore"},
+
+	CodeSpaceNearQuota: {SeverityWarning, false,
+		"the pages in use reach 80 percent of a quota that etcd names, 2 GiB or 8 GiB; which one the servers have is not on disk",
+		"the pages below the high-water mark without the free ones; a database above 2 GiB is held against 8 GiB",
+		"see what fills it with `etcd-forensics keys`; compact, defragment, or raise --quota-backend-bytes before writes are refused"},
+	CodeSpaceFragmented: {SeverityNote, false,
+		"more than half of the database, and more than 64 MiB, is free pages",
+		"the freelist, or without a stored one the pages that nothing refers to",
+		"nothing is wrong; a defragmentation of each member, one after the other, gives the space back"},
 
 	CodeSourceChanged: {SeverityError, false,
 		"the file changed while it was read, so what was read is of no one moment",

@@ -56,6 +56,8 @@ var madeByTests = map[Code]string{
 	CodeSourceChanged:       "TestChangeWhileReadingIsNoticed",
 	CodeWALUnreadable:       "TestLogCutShortWhileReadingIsNoticed",
 	CodeBackendUnreadable:   "TestOneUnreadablePageCostsOnePage",
+	CodeSpaceNearQuota:      "TestSpaceIsToldOfOnlyWhenItIsShort",
+	CodeSpaceFragmented:     "TestSpaceIsToldOfOnlyWhenItIsShort",
 }
 
 func TestEveryCodeIsProducedByAFixture(t *testing.T) {
@@ -66,7 +68,7 @@ func TestEveryCodeIsProducedByAFixture(t *testing.T) {
 		}
 	}
 	tests := ""
-	for _, file := range []string{"inspect_test.go", "page_size_test.go", "../snapdb/scan/scan_test.go"} {
+	for _, file := range []string{"inspect_test.go", "page_size_test.go", "check_space_test.go", "../snapdb/scan/scan_test.go"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
