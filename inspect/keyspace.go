@@ -64,6 +64,25 @@ func (k *Keyspace) Check(rev int64) error {
 	return nil
 }
 
+// Limits are those that hold for what is told of it.
+func (k *Keyspace) Limits() Limits { return k.x.opts.Limits }
+
+// Alarms gives the alarms that are raised, as far as their records can be read.
+func (k *Keyspace) Alarms() []Alarm {
+	alarms := []Alarm{}
+	b, ok := k.d.bucket[keyspace.BucketAlarm]
+	if !ok {
+		return alarms
+	}
+	scan.NewRows(k.Tree, b).From(nil, func(r scan.Row) bool {
+		if a, err := keyspace.DecodeAlarm(r.Key); err == nil {
+			alarms = append(alarms, Alarm{MemberID: ID(a.MemberID), Alarm: a.Type.String()})
+		}
+		return len(alarms) < k.x.opts.Limits.PerCode
+	})
+	return alarms
+}
+
 // Judge gives the findings that the pages alone tell, after a pass. whole is false
 // when records may be missing from what the pass counted.
 func (k *Keyspace) Judge(pass *scan.Result) (findings []Finding, whole bool) {

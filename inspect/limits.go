@@ -7,10 +7,11 @@ type Limits struct {
 	// UnappliedKeys is the number of keys listed that only the log of a source has
 	// written; the rest is counted.
 	UnappliedKeys int
+	Prefixes      int // rows of keys counted by prefix; the smallest beyond are one row
 }
 
 // DefaultLimits are used where Options leave a limit at zero.
-var DefaultLimits = Limits{PerCode: 20, BucketBytes: 64 << 20, UnappliedKeys: 100}
+var DefaultLimits = Limits{PerCode: 20, BucketBytes: 64 << 20, UnappliedKeys: 100, Prefixes: 1 << 17}
 
 func (l Limits) orDefault() Limits {
 	d := DefaultLimits
@@ -22,6 +23,9 @@ func (l Limits) orDefault() Limits {
 	}
 	if l.UnappliedKeys > 0 {
 		d.UnappliedKeys = l.UnappliedKeys
+	}
+	if l.Prefixes > 0 {
+		d.Prefixes = l.Prefixes
 	}
 	return d
 }

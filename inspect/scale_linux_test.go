@@ -52,14 +52,16 @@ func measureScale(b *testing.B, tools, path string) {
 	// etcdutl opens what it reads for writing.
 	copied := filepath.Join(b.TempDir(), "copy.db")
 	copyFile(b, path, copied)
-	var sha, whole, plain, check, peers, coldSHA, cold []float64
-	var peak int64
+	var sha, whole, plain, check, counted, peers, coldSHA, cold []float64
+	var peak, countedPeak int64
 	digestAlone(b, path) // warms the cache
 	for range scaleRuns {
 		sha = append(sha, timed(func() { digestAlone(b, path) }))
 		seconds, memory, out := process(b, filepath.Join(tools, "etcd-forensics"), "inspect", "-w", "json", path)
 		whole, peak = append(whole, seconds), max(peak, memory)
 		plain = append(plain, run("etcd-forensics", "inspect", "--no-digest", path))
+		seconds, memory, _ = process(b, filepath.Join(tools, "etcd-forensics"), "keys", "--kubernetes=false", path)
+		counted, countedPeak = append(counted, seconds), max(countedPeak, memory)
 		check = append(check, run("bbolt", "check", path))
 		if len(peers) == 0 {
 			b.ReportMetric(limitMiB(b, out), "limit-MiB")
@@ -84,7 +86,9 @@ func measureScale(b *testing.B, tools, path string) {
 	b.ReportMetric(median(whole)/median(sha), "whole/sha256")
 	b.ReportMetric(median(plain)/median(check), "no-digest/bbolt-check")
 	b.ReportMetric(median(peers)/median(whole), "etcdutl+sha256/whole")
+	b.ReportMetric(median(counted)/median(plain), "keys/no-digest")
 	b.ReportMetric(float64(peak)/(1<<20), "peak-MiB")
+	b.ReportMetric(float64(countedPeak)/(1<<20), "keys-peak-MiB")
 	if len(cold) > 0 {
 		b.ReportMetric(median(cold)/median(coldSHA), "cold/cold-sha256")
 	}

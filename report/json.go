@@ -62,6 +62,11 @@ func Key(key []byte) (text, encoding string) {
 	if utf8.Valid(key) {
 		return string(key), ""
 	}
+	return encoded(key)
+}
+
+// encoded gives a key in base64, with the encoding's name.
+func encoded(key []byte) (text, encoding string) {
 	return base64.StdEncoding.EncodeToString(key), "base64"
 }
 

@@ -26,10 +26,11 @@ type rowReader struct {
 	leaves    []int32
 	buf       []byte
 	elements  []snapdb.Element
+	held      int32 // leaf that buf and elements hold; -1 for none
 }
 
 func newRowReader(tree *snapdb.Tree, bucket int, pageBytes int64) *rowReader {
-	r := &rowReader{tree: tree, bucket: bucket, pageBytes: pageBytes}
+	r := &rowReader{tree: tree, bucket: bucket, pageBytes: pageBytes, held: -1}
 	for i, l := range tree.Leaves {
 		if int(l.Bucket) == bucket && l.ID != 0 {
 			r.leaves = append(r.leaves, int32(i))
@@ -59,11 +60,14 @@ func (r *rowReader) from(key []byte, visit func(Row) bool) {
 	var ignored snapdb.FaultList
 	for _, i := range r.leaves[first:] {
 		id := r.tree.Leaves[i].ID
-		var err error
-		if r.buf, err = r.tree.File.ReadPage(id, r.pageBytes, r.buf); err != nil {
-			continue
+		if i != r.held {
+			var err error
+			r.held = -1
+			if r.buf, err = r.tree.File.ReadPage(id, r.pageBytes, r.buf); err != nil {
+				continue
+			}
+			r.elements, r.held = r.tree.ReadLeaf(int(i), r.buf, r.elements[:0], &ignored), i
 		}
-		r.elements = r.tree.ReadLeaf(int(i), r.buf, r.elements[:0], &ignored)
 		if !hand(r.elements, &Leaf{Index: int(i), Page: id, Offset: int64(id) * int64(r.tree.File.PageSize)}, key, visit) {
 			return
 		}

@@ -95,7 +95,7 @@ func (p *program) root() *cobra.Command {
 	flags.Var(&p.values, "values", "what is shown of the values of keys: none, hash or full")
 	flags.StringVarP(&p.output, "output", "o", "", "write the answer to this new file")
 	flags.StringVar(&p.walDir, "wal-dir", "", "WAL directory, when it lies outside the data directory")
-	root.AddCommand(p.inspect(), p.get(), p.history(), p.diff(), p.hashkv(), p.pages(), p.wal(), p.explain(), p.version())
+	root.AddCommand(p.inspect(), p.keys(), p.get(), p.history(), p.diff(), p.hashkv(), p.pages(), p.wal(), p.explain(), p.version())
 	return root
 }
 
@@ -233,7 +233,7 @@ func (w *writeOut) Set(s string) error {
 }
 
 // formats are all that some command knows.
-var formats = []string{"text", "json", "yaml"}
+var formats = []string{"text", "json", "yaml", "csv"}
 
 // formatsOf is the annotation of a command that knows more formats than text and json.
 const formatsOf = "formats"
