@@ -30,7 +30,7 @@ import (
 // examineMember examines one member directory by itself.
 func examineMember(t *testing.T, dir string) *examination {
 	t.Helper()
-	sources, problems := source.Open([]string{dir}, source.Options{})
+	sources, problems := source.Open(context.Background(), []string{dir}, source.Options{})
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}

@@ -128,6 +128,9 @@ func (x *examination) examineFiles(ctx context.Context) error {
 	for _, err := range x.src.Unread {
 		x.note("%v", err)
 	}
+	if err := x.digestArchive(ctx); err != nil {
+		return err
+	}
 	if err := x.examineLog(ctx); err != nil {
 		return err
 	}
@@ -146,6 +149,24 @@ func (x *examination) examineFiles(ctx context.Context) error {
 		return err
 	}
 	return x.examineBackend(ctx, f)
+}
+
+// digestArchive computes the digest of the archive from which the files were
+// unpacked, once for all of its sources.
+func (x *examination) digestArchive(ctx context.Context) error {
+	a := x.src.Archive
+	if a == nil || !x.opts.Digest {
+		return nil
+	}
+	if _, known := a.Digest(); known {
+		return nil
+	}
+	err := digestAll(ctx, []*source.File{a})
+	if err != nil && ctx.Err() == nil {
+		x.note("the digest of %s: %v", a.Path, err)
+		return nil
+	}
+	return err
 }
 
 // source describes what was handed in.

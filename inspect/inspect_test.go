@@ -38,7 +38,7 @@ func inspectOnly(t testing.TB, dir string, f fixtures.Fixture) *inspect.Case {
 	for _, s := range f.Sources {
 		paths = append(paths, filepath.Join(dir, s))
 	}
-	sources, problems := source.Open(paths, source.Options{})
+	sources, problems := source.Open(context.Background(), paths, source.Options{})
 	if len(problems) > 0 {
 		t.Fatalf("open: %v", problems)
 	}
@@ -260,7 +260,7 @@ func TestOlderHashesAreThoseOfTheLiveServer(t *testing.T) {
 			for _, path := range fixtures.Databases(t, name) {
 				n := 0
 				for _, h := range truth.HashKVRestarted {
-					sources, problems := source.Open([]string{path}, source.Options{})
+					sources, problems := source.Open(context.Background(), []string{path}, source.Options{})
 					if len(problems) > 0 {
 						t.Fatal(problems)
 					}
@@ -286,7 +286,7 @@ func TestHashKVRefusesWhatEtcdRefuses(t *testing.T) {
 		truth.CompactRevision - 1: "required revision has been compacted",
 		truth.Revision + 1:        "required revision is a future revision",
 	} {
-		sources, _ := source.Open([]string{path}, source.Options{})
+		sources, _ := source.Open(context.Background(), []string{path}, source.Options{})
 		if _, err := inspect.HashKVAt(context.Background(), sources[0], rev); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("at %d: %v, want %q", rev, err, words)
 		}
@@ -323,7 +323,7 @@ func TestSameInputGivesTheSameBytes(t *testing.T) {
 
 func TestChangeWhileReadingIsNoticed(t *testing.T) {
 	path := fixtures.Databases(t, "healthy-3.7")[0]
-	sources, _ := source.Open([]string{path}, source.Options{})
+	sources, _ := source.Open(context.Background(), []string{path}, source.Options{})
 	defer sources[0].Close()
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
@@ -339,7 +339,7 @@ func TestChangeWhileReadingIsNoticed(t *testing.T) {
 
 func TestLogCutShortWhileReadingIsNoticed(t *testing.T) {
 	dir := fixtures.Dir(t, "healthy-3.7")
-	sources, problems := source.Open([]string{filepath.Join(dir, "m1")}, source.Options{})
+	sources, problems := source.Open(context.Background(), []string{filepath.Join(dir, "m1")}, source.Options{})
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
@@ -354,7 +354,7 @@ func TestLogCutShortWhileReadingIsNoticed(t *testing.T) {
 }
 
 func TestInterruptedExaminationIsInconclusiveAndKeepsWhatWasSeen(t *testing.T) {
-	sources, _ := source.Open([]string{fixtures.Databases(t, "healthy-3.7")[0]}, source.Options{})
+	sources, _ := source.Open(context.Background(), []string{fixtures.Databases(t, "healthy-3.7")[0]}, source.Options{})
 	defer sources[0].Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -367,7 +367,7 @@ func TestInterruptedExaminationIsInconclusiveAndKeepsWhatWasSeen(t *testing.T) {
 func TestWithoutDigestASnapshotIsInconclusive(t *testing.T) {
 	dir := fixtures.Dir(t, "healthy-3.7")
 	for path, want := range map[string]inspect.Grade{"snapshot.db": inspect.Inconclusive, "m1": inspect.Sound} {
-		sources, problems := source.Open([]string{filepath.Join(dir, path)}, source.Options{})
+		sources, problems := source.Open(context.Background(), []string{filepath.Join(dir, path)}, source.Options{})
 		if len(problems) > 0 {
 			t.Fatal(problems)
 		}
@@ -436,7 +436,7 @@ func TestWALElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for walDir, want := range map[string]string{elsewhere: "", "": "wal-missing"} {
-		sources, problems := source.Open([]string{filepath.Join(dir, "m1")}, source.Options{WALDir: walDir})
+		sources, problems := source.Open(context.Background(), []string{filepath.Join(dir, "m1")}, source.Options{WALDir: walDir})
 		if len(problems) > 0 {
 			t.Fatal(problems)
 		}
@@ -446,7 +446,7 @@ func TestWALElsewhere(t *testing.T) {
 		}
 		sources[0].Close()
 	}
-	if _, problems := source.Open([]string{filepath.Join(dir, "snapshot.db")}, source.Options{WALDir: elsewhere}); len(problems) != 1 {
+	if _, problems := source.Open(context.Background(), []string{filepath.Join(dir, "snapshot.db")}, source.Options{WALDir: elsewhere}); len(problems) != 1 {
 		t.Errorf("--wal-dir beside a snapshot: %v", problems)
 	}
 }

@@ -399,7 +399,7 @@ func examineBytes(t *testing.T, path string, b []byte) *inspect.Case {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sources, problems := source.Open([]string{path}, source.Options{})
+	sources, problems := source.Open(context.Background(), []string{path}, source.Options{})
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}

@@ -101,7 +101,7 @@ func keysOf[V any](m map[string]V) func(func(string) bool) {
 // predict inspects one member directory by itself.
 func predict(t testing.TB, dir string) []inspect.Startup {
 	t.Helper()
-	sources, problems := source.Open([]string{dir}, source.Options{})
+	sources, problems := source.Open(context.Background(), []string{dir}, source.Options{})
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}

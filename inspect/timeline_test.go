@@ -25,7 +25,7 @@ func inspectLogs(t *testing.T, name string, opts inspect.Options) []inspect.Memb
 	for _, s := range f.Sources {
 		paths = append(paths, filepath.Join(dir, s))
 	}
-	sources, problems := source.Open(paths, source.Options{})
+	sources, problems := source.Open(context.Background(), paths, source.Options{})
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}

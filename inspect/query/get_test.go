@@ -22,7 +22,7 @@ import (
 
 func openSource(tb testing.TB, path string) *source.Source {
 	tb.Helper()
-	sources, problems := source.Open([]string{path}, source.Options{})
+	sources, problems := source.Open(context.Background(), []string{path}, source.Options{})
 	if len(problems) > 0 {
 		tb.Fatal(problems)
 	}

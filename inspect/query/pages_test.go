@@ -31,7 +31,7 @@ func open(tb testing.TB, path string) *query.Pages {
 
 func tryOpen(tb testing.TB, path string) (*query.Pages, error) {
 	tb.Helper()
-	sources, problems := source.Open([]string{path}, source.Options{})
+	sources, problems := source.Open(context.Background(), []string{path}, source.Options{})
 	if len(problems) > 0 {
 		tb.Fatal(problems)
 	}
@@ -532,7 +532,7 @@ func TestFlippedBytesEndInAnswers(t *testing.T) {
 
 func TestOtherSlot(t *testing.T) {
 	path := fixtures.Databases(t, "healthy-3.6")[0]
-	sources, problems := source.Open([]string{path}, source.Options{})
+	sources, problems := source.Open(context.Background(), []string{path}, source.Options{})
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}

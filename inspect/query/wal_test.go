@@ -22,7 +22,7 @@ import (
 // openWAL reads the log of one path.
 func openWAL(tb testing.TB, path string) *query.WAL {
 	tb.Helper()
-	sources, problems := source.Open([]string{path}, source.Options{})
+	sources, problems := source.Open(context.Background(), []string{path}, source.Options{})
 	if len(problems) > 0 {
 		tb.Fatal(problems)
 	}
@@ -74,6 +74,9 @@ func logs(tb testing.TB, name string) []string {
 }
 
 func TestEveryEntryOfEveryFixtureIsRead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many logs, one goroutine")
+	}
 	for _, name := range fixtures.Names() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -431,7 +434,7 @@ func TestALogIsJudgedAsInspectDoes(t *testing.T) {
 		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
 			for _, path := range logs(t, f.Name) {
-				sources, problems := source.Open([]string{path}, source.Options{})
+				sources, problems := source.Open(context.Background(), []string{path}, source.Options{})
 				if len(problems) > 0 {
 					t.Fatal(problems)
 				}

@@ -2,6 +2,7 @@ package source
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,7 +14,10 @@ type File struct {
 	Path string // as a user would write it: the PATH given, and what follows below it
 
 	f        *os.File
+	closer   io.Closer // f, or what takes it away
 	before   os.FileInfo
+	unpacked bool   // f is a private copy of an archive's entry
+	name     string // of an unpacked file: the last part of the entry's
 	progress func(bytes int64)
 
 	digest   [sha256.Size]byte
@@ -39,7 +43,7 @@ func openFile(path string, progress func(bytes int64)) (*File, error) {
 		f.Close()
 		return nil, plain(path, err)
 	}
-	return &File{Path: path, f: f, before: info, progress: progress}, nil
+	return &File{Path: path, f: f, closer: f, before: info, progress: progress}, nil
 }
 
 var _ io.ReaderAt = (*File)(nil)
@@ -54,7 +58,12 @@ func (f *File) ReadAt(b []byte, offset int64) (int, error) {
 }
 
 // Name gives the last part of the path.
-func (f *File) Name() string { return filepath.Base(f.Path) }
+func (f *File) Name() string {
+	if f.unpacked {
+		return f.name
+	}
+	return filepath.Base(f.Path)
+}
 
 // Size gives the file's bytes when it was opened.
 func (f *File) Size() int64 { return f.before.Size() }
@@ -68,6 +77,9 @@ func (f *File) Digest() ([sha256.Size]byte, bool) { return f.digest, f.digested 
 // Changed says how the file differs from what was opened, "" when it does not:
 // its size or time moved, or another file lies at its path.
 func (f *File) Changed() string {
+	if f.unpacked {
+		return "" // the archive is asked
+	}
 	now, err := f.f.Stat()
 	if err != nil {
 		return err.Error()
@@ -89,5 +101,10 @@ func (f *File) Changed() string {
 
 const timeFormat = "2006-01-02T15:04:05.000000000Z"
 
-// Close closes the file.
-func (f *File) Close() error { return f.f.Close() }
+// Close closes the file. An archive is closed once for each of its sources.
+func (f *File) Close() error {
+	if err := f.closer.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}

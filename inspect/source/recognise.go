@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"strings"
 )
 
 // What recognition needs to know of bbolt's format; package snapdb/page has all
@@ -18,22 +18,28 @@ const (
 	maxPage         = 1 << 16
 	trailerSize     = 32
 
-	probeSize = 4 << 20 // bytes at the start looked at for pages when no meta is there
+	headSize  = maxPage + 4096 // bytes at the start in which both metas lie
+	probeSize = 4 << 20        // bytes at the start looked at for pages when no meta is there
 )
+
+const tarMagic, tarMagicOffset = "ustar", 257
 
 var packed = []struct {
 	name   string
 	offset int
 	magic  string
 }{
-	{"gzip", 0, "\x1f\x8b"},
+	{"gzip", 0, "\x1f\x8b\x08"},
 	{"zstd", 0, "\x28\xb5\x2f\xfd"},
 	{"xz", 0, "\xfd7zXZ\x00"},
 	{"zip", 0, "PK\x03\x04"},
 	{"empty zip", 0, "PK\x05\x06"},
 	{"bzip2", 0, "BZh"},
 	{"lz4", 0, "\x04\x22\x4d\x18"},
-	{"tar", 257, "ustar"},
+	{"compress (.Z)", 0, "\x1f\x9d"},
+	{"zlib", 0, "\x78\x9c"},
+	{"age-encrypted", 0, "age-encryption.org/"},
+	{"tar", tarMagicOffset, tarMagic},
 }
 
 // recognise tells a snapshot from a backend, and either from anything else.
@@ -41,17 +47,15 @@ func recognise(f *File) (Kind, error) {
 	if f.Size() == 0 {
 		return "", errors.New("the file is empty")
 	}
-	head := make([]byte, min(f.Size(), maxPage+4096))
+	head := make([]byte, min(f.Size(), headSize))
 	if n, err := f.f.ReadAt(head, 0); n < len(head) {
 		return "", fmt.Errorf("cannot be read: %w", err)
 	}
+	if format := packedAs(head); format != "" {
+		return "", packedError(format)
+	}
 	if kind, ok := byMeta(head, f.Size()); ok {
 		return kind, nil
-	}
-	for _, p := range packed {
-		if len(head) >= p.offset+len(p.magic) && string(head[p.offset:p.offset+len(p.magic)]) == p.magic {
-			return "", fmt.Errorf("%s data; unpack it first", p.name)
-		}
 	}
 	if isWALFrame(head) {
 		return "", errors.New("a WAL segment by itself; give the directory that holds it")
@@ -65,22 +69,39 @@ func recognise(f *File) (Kind, error) {
 	case pages:
 		return KindBackend, nil
 	}
-	return "", errors.New("not an etcd file: no bbolt page, WAL frame or .snap in it")
+	return "", errNoPages
 }
 
-// looksLikeDatabase is recognise for files that nobody named: it says no rather
-// than why.
-func looksLikeDatabase(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
+// errNoPages says that a file is none of etcd's.
+var errNoPages = sentence{"not an etcd file: no bbolt page, WAL frame or .snap in it", errNothing}
+
+// packedAs names the format of an archive or a compressed file, "" when it is none.
+// A database whose first page is damaged can begin like one; a tar archive can
+// have a database's first page where a page size of 512 bytes has the second.
+func packedAs(head []byte) string {
+	isMeta := hasMagic(head, 0)
+	if !isMeta && !hasPrefixAt(head, tarMagic, tarMagicOffset) {
+		_, isMeta = byMeta(head, 0)
 	}
-	defer f.Close()
-	head := make([]byte, maxPage+4096)
-	n, _ := f.ReadAt(head, 0)
-	_, ok := byMeta(head[:n], 0)
-	return ok
+	if isMeta {
+		return ""
+	}
+	for _, p := range packed {
+		if hasPrefixAt(head, p.magic, p.offset) {
+			return p.name
+		}
+	}
+	return ""
 }
+
+func hasPrefixAt(b []byte, prefix string, at int) bool {
+	return len(b) >= at && strings.HasPrefix(string(b[at:min(len(b), at+len(prefix))]), prefix)
+}
+
+// A packedError is the format of what has to be unpacked first.
+type packedError string
+
+func (e packedError) Error() string { return string(e) + " data; unpack it first" }
 
 // byMeta looks for the magic number of a meta page, in either byte order, where
 // page 0 or 1 has it, and tells a snapshot by its metas and size (contract: a
@@ -132,6 +153,11 @@ func hasPages(r io.ReaderAt, size int64) (bool, error) {
 	if n, err := r.ReadAt(b, 0); n < len(b) {
 		return false, err
 	}
+	return pagesIn(b), nil
+}
+
+// pagesIn is hasPages for the first bytes of a file.
+func pagesIn(b []byte) bool {
 	for pageSize := minPage; pageSize <= maxPage; pageSize *= 2 {
 		found := 0
 		for id := 1; (id+1)*pageSize <= len(b); id++ {
@@ -139,12 +165,12 @@ func hasPages(r io.ReaderAt, size int64) (bool, error) {
 			flags := binary.LittleEndian.Uint16(h[8:])
 			if binary.LittleEndian.Uint64(h) == uint64(id) && (flags == 1 || flags == 2 || flags == 4 || flags == 16) {
 				if found++; found == 2 {
-					return true, nil
+					return true
 				}
 			}
 		}
 	}
-	return false, nil
+	return false
 }
 
 // isWALFrame says whether a WAL segment begins here: a frame header without

@@ -3,6 +3,7 @@
 package source
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,6 +30,10 @@ const (
 type Source struct {
 	Path string // as it was given; PATH/sub for one of several below a PATH
 	Kind Kind
+
+	// Archive is the file from which the others were unpacked; nil when they were
+	// handed in as they are.
+	Archive *File
 
 	// DB is the database: the file itself, or snap/db of a directory; nil when
 	// there is none.
@@ -62,13 +67,19 @@ type Options struct {
 	// Progress is called with the bytes read since the last call, from several
 	// goroutines.
 	Progress func(bytes int64)
+	// Scratch is the folder for what is unpacked; "" for the system's.
+	Scratch string
+	// ScratchLimit is the most bytes that one archive may unpack to; 0 for
+	// DefaultScratchLimit.
+	ScratchLimit int64
 }
 
 // Open opens each path. A path that holds several sources one level down gives
-// several. A problem is one sentence that names the path.
-func Open(paths []string, opts Options) (sources []*Source, problems []error) {
+// several. An archive is unpacked first. A problem is one sentence that names the
+// path. Sources that were opened when ctx ended are given all the same.
+func Open(ctx context.Context, paths []string, opts Options) (sources []*Source, problems []error) {
 	for _, p := range paths {
-		found, errs := open(p, opts)
+		found, errs := open(ctx, p, opts)
 		sources = append(sources, found...)
 		problems = append(problems, errs...)
 	}
@@ -81,102 +92,124 @@ func Open(paths []string, opts Options) (sources []*Source, problems []error) {
 	return sources, problems
 }
 
-func open(path string, opts Options) ([]*Source, []error) {
+func open(ctx context.Context, path string, opts Options) ([]*Source, []error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, []error{plain(path, err)}
 	}
+	on := finder{ctx, disk{opts.Progress}, opts}
 	if !info.IsDir() {
-		s, err := openLone(path, opts)
-		if err != nil {
-			return nil, []error{err}
-		}
-		return []*Source{s}, nil
+		return on.file(path)
 	}
-	if s, err := openDir(path, opts); err != nil {
+	return on.dir(path)
+}
+
+// A finder looks for sources in a tree.
+type finder struct {
+	ctx  context.Context
+	tree tree
+	opts Options
+}
+
+// file opens a path that names a file. An archive can hold several sources.
+func (d finder) file(path string) ([]*Source, []error) {
+	f, err := d.tree.open(path)
+	if err != nil {
+		return nil, []error{err}
+	}
+	kind, err := recognise(f)
+	if format, ok := errors.AsType[packedError](err); ok {
+		sources, problems := openArchive(d.ctx, f, string(format), d.opts)
+		if len(sources) == 0 {
+			f.Close()
+		}
+		return sources, problems
+	}
+	if err != nil {
+		f.Close()
+		return nil, []error{fmt.Errorf("%s: %w", show(f.Path), err)}
+	}
+	return []*Source{{Path: f.Path, Kind: kind, DB: f}}, nil
+}
+
+// dir opens a path that names a folder: a source, or one that holds some.
+func (d finder) dir(path string) ([]*Source, []error) {
+	if s, err := d.openDir(path); err != nil {
 		return nil, []error{err}
 	} else if s != nil {
 		return []*Source{s}, nil
 	}
-	return openBelow(path, opts)
+	return d.below(path)
 }
 
-// openBelow looks for sources among the entries of a directory.
-func openBelow(path string, opts Options) (sources []*Source, problems []error) {
-	entries, err := os.ReadDir(path)
+// below looks for sources among the entries of a folder.
+func (d finder) below(path string) (sources []*Source, problems []error) {
+	entries, err := d.tree.list(path)
 	if err != nil {
-		return nil, []error{plain(path, err)}
+		return nil, []error{plain(d.tree.shown(path), err)}
 	}
 	for _, e := range entries {
-		sub := filepath.Join(path, e.Name())
-		info, err := os.Stat(sub)
-		if err != nil {
-			continue // a dangling link, or a loop of links
-		}
-		var s *Source
+		sub := filepath.Join(path, e.name)
+		var found []*Source
+		var errs []error
 		switch {
-		case info.IsDir():
-			s, err = openDir(sub, opts)
-		case info.Mode().IsRegular() && looksLikeDatabase(sub):
-			s, err = openLone(sub, opts)
-		default:
-			continue
+		case e.dir:
+			s, err := d.openDir(sub)
+			if err != nil {
+				errs = []error{err}
+			} else if s != nil {
+				found = []*Source{s}
+			}
+		case e.regular && d.tree.hasMeta(sub):
+			found, errs = d.file(sub)
+		case e.regular && d.tree.isPacked(sub):
+			if found, errs = d.file(sub); len(errs) == 1 && errors.Is(errs[0], errNothing) {
+				errs = nil // an archive of something else, as OpenShift has beside its snapshots
+			}
 		}
-		if err != nil {
-			problems = append(problems, err)
-		} else if s != nil {
-			sources = append(sources, s)
-		}
+		sources = append(sources, found...)
+		problems = append(problems, errs...)
 	}
 	if len(sources) == 0 && len(problems) == 0 {
-		problems = []error{fmt.Errorf("%s: no etcd files in it or one level down; looked for member/, snap/db, wal/*.wal and databases", show(path))}
+		problems = []error{sentence{show(d.tree.shown(path)) + ": no etcd files in it or one level down; looked for member/, snap/db, wal/*.wal and databases", errNothing}}
 	}
 	return sources, problems
 }
 
-// openLone opens a path that names a file.
-func openLone(path string, opts Options) (*Source, error) {
-	f, err := openFile(path, opts.Progress)
-	if err != nil {
-		return nil, err
-	}
-	kind, err := recognise(f)
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s: %w", show(path), err)
-	}
-	return &Source{Path: path, Kind: kind, DB: f}, nil
-}
+// errNothing is the cause of a problem when there is nothing of etcd's.
+var errNothing = errors.New("no etcd files")
 
-// openDir opens a path that names a directory of etcd's. It gives nil when the
-// directory is none.
-func openDir(path string, opts Options) (*Source, error) {
+// openDir opens a folder of etcd's. It gives nil when the folder is none.
+func (d finder) openDir(path string) (*Source, error) {
 	member := filepath.Join(path, "member")
 	switch {
-	case isMember(member):
-		return openMember(path, member, KindDataDir, opts)
-	case isMember(path):
-		return openMember(path, path, KindMemberDir, opts)
-	case hasFile(path, ".wal"):
-		s := &Source{Path: path, Kind: KindWALDir, WALDir: path}
-		return s, s.openWAL(opts)
+	case d.isMember(member):
+		return d.openMember(path, member, KindDataDir)
+	case d.isMember(path):
+		return d.openMember(path, path, KindMemberDir)
+	case d.has(path, ".wal"):
+		s := &Source{Path: d.tree.shown(path), Kind: KindWALDir, WALDir: d.tree.shown(path)}
+		return s, d.openWAL(s, path)
 	}
-	// A directory that cannot be looked into is not the same as one without
+	// A folder that cannot be looked into is not the same as one without
 	// anything in it.
-	if _, err := os.ReadDir(path); err != nil {
-		return nil, plain(path, err)
+	if _, err := d.tree.list(path); err != nil {
+		return nil, plain(d.tree.shown(path), err)
 	}
 	return nil, nil
 }
 
-func openMember(path, member string, kind Kind, opts Options) (*Source, error) {
-	s := &Source{Path: path, Kind: kind, ByPlace: true, SnapDir: filepath.Join(member, "snap"), WALDir: filepath.Join(member, "wal")}
-	if opts.WALDir != "" {
-		s.WALDir = opts.WALDir
-	}
-	err := s.openSnap(opts)
+func (d finder) openMember(path, member string, kind Kind) (*Source, error) {
+	snap, wal := filepath.Join(member, "snap"), filepath.Join(member, "wal")
+	s := &Source{Path: d.tree.shown(path), Kind: kind, ByPlace: true, SnapDir: d.tree.shown(snap), WALDir: d.tree.shown(wal)}
+	err := d.openSnap(s, snap)
 	if err == nil {
-		err = s.openWAL(opts)
+		if d.opts.WALDir != "" {
+			s.WALDir = d.opts.WALDir
+			err = finder{d.ctx, disk{d.opts.Progress}, d.opts}.openWAL(s, s.WALDir)
+		} else {
+			err = d.openWAL(s, wal)
+		}
 	}
 	if err != nil {
 		s.Close()
@@ -186,12 +219,12 @@ func openMember(path, member string, kind Kind, opts Options) (*Source, error) {
 }
 
 // openSnap opens the database and what lies beside it.
-func (s *Source) openSnap(opts Options) error {
-	return eachFile(s.SnapDir, func(path, name string) error {
+func (d finder) openSnap(s *Source, dir string) error {
+	return d.eachFile(dir, func(path, name string) error {
 		var to *[]*File
 		switch {
 		case name == "db":
-			f, err := openFile(path, opts.Progress)
+			f, err := d.tree.open(path)
 			s.DB = f
 			return err
 		case strings.HasSuffix(name, ".snap.db"):
@@ -199,18 +232,18 @@ func (s *Source) openSnap(opts Options) error {
 		case strings.HasSuffix(name, ".snap"):
 			to = &s.Snaps
 		default:
-			s.Strays = append(s.Strays, Stray{Path: path, Name: name})
+			s.Strays = append(s.Strays, Stray{Path: d.tree.shown(path), Name: name})
 			return nil
 		}
-		s.open(path, to, opts)
+		d.openBeside(s, path, to)
 		return nil
 	})
 }
 
-// open opens a file beside the database. One that cannot be opened does not keep
-// the others from being judged.
-func (s *Source) open(path string, to *[]*File, opts Options) {
-	f, err := openFile(path, opts.Progress)
+// openBeside opens a file beside the database. One that cannot be opened does not
+// keep the others from being judged.
+func (d finder) openBeside(s *Source, path string, to *[]*File) {
+	f, err := d.tree.open(path)
 	if err != nil {
 		s.Unread = append(s.Unread, err)
 		return
@@ -219,58 +252,62 @@ func (s *Source) open(path string, to *[]*File, opts Options) {
 }
 
 // openWAL opens the segments.
-func (s *Source) openWAL(opts Options) error {
-	return eachFile(s.WALDir, func(path, name string) error {
+func (d finder) openWAL(s *Source, dir string) error {
+	return d.eachFile(dir, func(path, name string) error {
 		if !strings.HasSuffix(name, ".wal") {
-			s.Strays = append(s.Strays, Stray{Path: path, Name: name, WAL: true})
+			s.Strays = append(s.Strays, Stray{Path: d.tree.shown(path), Name: name, WAL: true})
 			return nil
 		}
-		s.open(path, &s.WAL, opts)
+		d.openBeside(s, path, &s.WAL)
 		return nil
 	})
 }
 
-// eachFile visits the entries of a directory that are no directories, in the
-// order of their names. A directory that is not there has none.
-func eachFile(dir string, visit func(path, name string) error) error {
-	entries, err := os.ReadDir(dir)
+// eachFile visits the entries of a folder that are no folders, in the order of
+// their names. A folder that is not there has none.
+func (d finder) eachFile(dir string, visit func(path, name string) error) error {
+	entries, err := d.tree.list(dir)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		return plain(dir, err)
+		return plain(d.tree.shown(dir), err)
 	}
 	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		if info, err := os.Stat(path); err != nil || info.IsDir() {
-			continue // a folder, or a link that leads nowhere
+		if e.dir {
+			continue
 		}
-		if err := visit(path, e.Name()); err != nil {
+		if err := visit(filepath.Join(dir, e.name), e.name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// isMember says whether a directory is a member's: it has a database where etcd
+// isMember says whether a folder is a member's: it has a database where etcd
 // keeps it, or WAL segments, or .snap files.
-func isMember(path string) bool {
-	if info, err := os.Stat(filepath.Join(path, "snap", "db")); err == nil && !info.IsDir() {
-		return true
-	}
-	return hasFile(filepath.Join(path, "wal"), ".wal") || hasFile(filepath.Join(path, "snap"), ".snap")
+func (d finder) isMember(path string) bool {
+	snap := filepath.Join(path, "snap")
+	return d.any(snap, func(name string) bool { return name == "db" || strings.HasSuffix(name, ".snap") }) ||
+		d.has(filepath.Join(path, "wal"), ".wal")
 }
 
-func hasFile(dir, suffix string) bool {
-	entries, err := os.ReadDir(dir)
-	return err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool {
-		return !e.IsDir() && strings.HasSuffix(e.Name(), suffix)
-	})
+func (d finder) has(dir, suffix string) bool {
+	return d.any(dir, func(name string) bool { return strings.HasSuffix(name, suffix) })
+}
+
+// any says whether a folder has an entry, no folder, with such a name.
+func (d finder) any(dir string, matches func(name string) bool) bool {
+	entries, err := d.tree.list(dir)
+	return err == nil && slices.ContainsFunc(entries, func(e node) bool { return !e.dir && matches(e.name) })
 }
 
 // Files lists the files that were opened.
 func (s *Source) Files() []*File {
 	var files []*File
+	if s.Archive != nil {
+		files = append(files, s.Archive)
+	}
 	if s.DB != nil {
 		files = append(files, s.DB)
 	}

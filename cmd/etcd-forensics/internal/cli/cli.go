@@ -53,6 +53,9 @@ type program struct {
 	values   valuesMode
 	output   string
 	walDir   string
+	scratch  string
+
+	scratchLimit byteCount
 
 	complained bool // see complainOnce
 }
@@ -62,7 +65,7 @@ func Run(ctx context.Context, streams Streams, args []string) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
-	p := &program{streams: streams, writeOut: "text", failOn: severity(inspect.SeverityError), progress: "auto", values: "none"}
+	p := &program{streams: streams, writeOut: "text", failOn: severity(inspect.SeverityError), progress: "auto", values: "none", scratchLimit: source.DefaultScratchLimit}
 	root := p.root()
 	root.SetArgs(args)
 	root.SetOut(streams.Out)
@@ -95,6 +98,8 @@ func (p *program) root() *cobra.Command {
 	flags.Var(&p.values, "values", "what is shown of the values of keys: none, hash or full")
 	flags.StringVarP(&p.output, "output", "o", "", "write the answer to this new file")
 	flags.StringVar(&p.walDir, "wal-dir", "", "WAL directory, when it lies outside the data directory")
+	flags.StringVar(&p.scratch, "scratch", "", "folder for temporary files, such as unpacked archives (default: the system's)")
+	flags.Var(&p.scratchLimit, "scratch-limit", "most bytes that one archive may unpack to; also as 2G or 8GiB")
 	root.AddCommand(p.inspect(), p.keys(), p.get(), p.history(), p.diff(), p.hashkv(), p.pages(), p.wal(), p.explain(), p.version())
 	return root
 }
@@ -139,8 +144,12 @@ type hinted struct {
 
 // open opens the paths. Without any usable one it gives an error; otherwise the
 // problems with the others were complained of.
-func (p *program) open(paths []string, progress func(int64)) ([]*source.Source, []error, error) {
-	sources, problems := source.Open(paths, source.Options{WALDir: p.walDir, Progress: progress})
+func (p *program) open(ctx context.Context, paths []string, progress func(int64)) ([]*source.Source, []error, error) {
+	if err := p.checkScratch(paths); err != nil {
+		return nil, nil, err
+	}
+	sources, problems := source.Open(ctx, paths, source.Options{
+		WALDir: p.walDir, Progress: progress, Scratch: p.scratch, ScratchLimit: int64(p.scratchLimit)})
 	if len(sources) == 0 {
 		last := len(problems) - 1
 		for _, err := range problems[:last] {
@@ -192,6 +201,30 @@ func (p *program) checkOutput(evidence []string) error {
 	if err != nil {
 		return fmt.Errorf("%s: there is no directory to write it to", report.Plain(p.output))
 	}
+	if path := p.within(dir, evidence); path != "" {
+		return hinted{fmt.Errorf("%s lies inside the evidence %s", report.Plain(p.output), report.Plain(path)), "name a file elsewhere; evidence is never written to"}
+	}
+	return nil
+}
+
+// checkScratch refuses a folder for temporary files that lies inside the evidence.
+func (p *program) checkScratch(evidence []string) error {
+	if p.scratch == "" {
+		return nil
+	}
+	dir, err := canonical(p.scratch)
+	if err != nil {
+		return fmt.Errorf("--scratch %s: there is no such folder", report.Plain(p.scratch))
+	}
+	if path := p.within(dir, evidence); path != "" {
+		return hinted{fmt.Errorf("--scratch %s lies inside the evidence %s", report.Plain(p.scratch), report.Plain(path)), "name a folder elsewhere; evidence is never written to"}
+	}
+	return nil
+}
+
+// within gives the path of the evidence that the canonical dir lies in, "" when it
+// lies in none.
+func (p *program) within(dir string, evidence []string) string {
 	if p.walDir != "" {
 		evidence = append(slices.Clone(evidence), p.walDir)
 	}
@@ -201,10 +234,10 @@ func (p *program) checkOutput(evidence []string) error {
 			continue // unusable, which is said elsewhere
 		}
 		if rel, err := filepath.Rel(root, dir); err == nil && filepath.IsLocal(rel) {
-			return hinted{fmt.Errorf("%s lies inside the evidence %s", report.Plain(p.output), report.Plain(path)), "name a file elsewhere; evidence is never written to"}
+			return path
 		}
 	}
-	return nil
+	return ""
 }
 
 // canonical gives the absolute path without symbolic links, by which two names of

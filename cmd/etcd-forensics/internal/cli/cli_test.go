@@ -153,10 +153,10 @@ var unusable = []struct {
 	{"text file", func(p string) error { return os.WriteFile(p, bytes.Repeat([]byte("no database\n"), 1000), 0o600) }, "not an etcd file"},
 	{"one byte", func(p string) error { return os.WriteFile(p, []byte{0}, 0o600) }, "not an etcd file"},
 	{"zeros", func(p string) error { return os.WriteFile(p, make([]byte, 1<<20), 0o600) }, "not an etcd file"},
-	{"gzip", func(p string) error { return os.WriteFile(p, []byte(gzipped), 0o600) }, "unpack it first"},
+	{"gzip", func(p string) error { return os.WriteFile(p, []byte(gzipped), 0o600) }, "nothing is packed in it"},
 	{"zstd", func(p string) error {
 		return os.WriteFile(p, []byte("\x28\xb5\x2f\xfd\x04\x00\x01\x00\x00\x99\xe9\xd8\x51"), 0o600)
-	}, "unpack it first"},
+	}, "nothing is packed in it"},
 	{"empty directory", func(p string) error { return os.Mkdir(p, 0o700) }, "no etcd files"},
 	{"directory of others' files", func(p string) error {
 		return errors.Join(os.Mkdir(p, 0o700), os.WriteFile(filepath.Join(p, "notes.txt"), []byte("x"), 0o600), os.Mkdir(filepath.Join(p, "sub"), 0o700))

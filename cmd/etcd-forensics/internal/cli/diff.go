@@ -60,7 +60,7 @@ func (p *program) runDiff(cmd *cobra.Command, paths []string, flags diffFlags) e
 	bar := p.newBar()
 	var both []*source.Source
 	for _, path := range paths {
-		sources, problems, err := p.open([]string{path}, bar.add)
+		sources, problems, err := p.open(cmd.Context(), []string{path}, bar.add)
 		if err != nil {
 			closeAll(both)
 			return err

@@ -163,7 +163,7 @@ func (p *program) askKeys(cmd *cobra.Command, args []string, flags keyFlags,
 		}
 	}
 	bar := p.newBar()
-	sources, problems, err := p.open(paths, bar.add)
+	sources, problems, err := p.open(cmd.Context(), paths, bar.add)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (p *program) runHashKV(cmd *cobra.Command, paths []string, rev int64) error
 		return err
 	}
 	bar := p.newBar()
-	sources, problems, err := p.open(paths, bar.add)
+	sources, problems, err := p.open(cmd.Context(), paths, bar.add)
 	if err != nil {
 		return err
 	}

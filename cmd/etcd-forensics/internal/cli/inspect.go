@@ -24,7 +24,9 @@ hashes, membership. The first line is the verdict:
   inconclusive  not everything was examined, and what was is sound
 
 PATH is a snapshot, a database (member/snap/db), a data directory or a member
-directory; a directory that holds several of these gives several sources.
+directory, or an archive that holds one (.gz, .zst, .xz, .zip, .tar and their
+combinations); one that holds several of these gives several sources. Archives
+are unpacked to private temporary files; see --scratch.
 
 ` + exitHelp,
 		Example: "  etcd-forensics inspect backup.db\n  etcd-forensics inspect m1 m2 m3 -w json",
@@ -38,7 +40,7 @@ func (p *program) runInspect(cmd *cobra.Command, paths []string) error {
 		return err
 	}
 	bar := p.newBar()
-	sources, problems, err := p.open(paths, bar.add)
+	sources, problems, err := p.open(cmd.Context(), paths, bar.add)
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func (p *program) runKeys(cmd *cobra.Command, paths []string, flags keysFlags) e
 		return err
 	}
 	bar := p.newBar()
-	sources, problems, err := p.open(paths, bar.add)
+	sources, problems, err := p.open(cmd.Context(), paths, bar.add)
 	if err != nil {
 		return err
 	}

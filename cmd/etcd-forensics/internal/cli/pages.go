@@ -73,7 +73,7 @@ func (p *program) runPages(cmd *cobra.Command, path string, args []string, flags
 		return err
 	}
 	bar := p.newBar()
-	sources, problems, err := p.open([]string{path}, bar.add)
+	sources, problems, err := p.open(cmd.Context(), []string{path}, bar.add)
 	if err != nil {
 		return err
 	}

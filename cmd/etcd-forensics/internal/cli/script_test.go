@@ -1,14 +1,19 @@
 package cli_test
 
 import (
+	"archive/tar"
+	"archive/zip"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,6 +67,14 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		if neg || len(args) != 1 {
 			ts.Fatalf("usage: remember PATH")
 		}
+		remember(ts, args[0])
+	},
+	// pack ARCHIVE PATH: put a file or a folder into an archive: .tar, .tar.gz, .zip.
+	"pack": func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 2 {
+			ts.Fatalf("usage: pack ARCHIVE PATH")
+		}
+		ts.Check(pack(ts.MkAbs(args[0]), ts.MkAbs(args[1])))
 		remember(ts, args[0])
 	},
 	// unchanged PATH: every file is as it was: name, mode, size, time, bytes.
@@ -167,4 +180,43 @@ func describe(root string) (string, error) {
 		return err
 	})
 	return b.String(), err
+}
+
+// pack writes an archive of the kind that its name says.
+func pack(archive, path string) (err error) {
+	f, err := os.Create(archive)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	files := os.DirFS(filepath.Dir(path))
+	if info, err := os.Stat(path); err != nil {
+		return err
+	} else if info.IsDir() {
+		files = os.DirFS(path)
+	} else {
+		files = oneFile{files, filepath.Base(path)}
+	}
+	switch {
+	case strings.HasSuffix(archive, ".zip"):
+		z := zip.NewWriter(f)
+		return errors.Join(z.AddFS(files), z.Close())
+	case strings.HasSuffix(archive, ".gz"):
+		z := gzip.NewWriter(f)
+		t := tar.NewWriter(z)
+		return errors.Join(t.AddFS(files), t.Close(), z.Close())
+	}
+	t := tar.NewWriter(f)
+	return errors.Join(t.AddFS(files), t.Close())
+}
+
+// oneFile is a folder in which only one file is seen.
+type oneFile struct {
+	fs.FS
+	name string
+}
+
+func (o oneFile) ReadDir(string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(o.FS, ".")
+	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() != o.name }), err
 }

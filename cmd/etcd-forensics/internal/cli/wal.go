@@ -98,7 +98,7 @@ func (p *program) runWAL(cmd *cobra.Command, paths []string, flags walFlags) err
 		return err
 	}
 	bar := p.newBar()
-	sources, problems, err := p.open(paths, bar.add)
+	sources, problems, err := p.open(cmd.Context(), paths, bar.add)
 	if err != nil {
 		return err
 	}

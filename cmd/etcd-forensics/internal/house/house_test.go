@@ -40,7 +40,8 @@ var arrows = map[string][]string{
 	"snapdb/page":                     nil,
 	"snapdb/keyspace":                 nil,
 	"snapdb/kube":                     nil,
-	"inspect/source":                  nil,
+	"inspect/source":                  {"inspect/scratch"},
+	"inspect/scratch":                 nil,
 	"fixtures":                        nil,
 	"fixtures/unpack":                 {"fixtures"},
 }
