@@ -94,6 +94,17 @@ const (
 	CodeSpaceFragmented Code = "space-fragmented"
 
 	CodeSourceChanged Code = "source-changed"
+
+	CodeBackupUnreadable    Code = "backup-unreadable"
+	CodeBackupEmpty         Code = "backup-empty"
+	CodeBackupTooOld        Code = "backup-too-old"
+	CodeBackupFewKeys       Code = "backup-few-keys"
+	CodeBackupLowRevision   Code = "backup-low-revision"
+	CodeBackupPrefixMissing Code = "backup-prefix-missing"
+	CodeBackupShrunk        Code = "backup-shrunk"
+	CodeBackupOtherHistory  Code = "backup-other-history"
+	CodeBackupOutOfOrder    Code = "backup-out-of-order"
+	CodeBackupGap           Code = "backup-gap"
 )
 
 const (
@@ -366,6 +377,47 @@ var catalogue = map[Code]entry{
 		"more than half of the database, and more than 64 MiB, is free pages",
 		"the freelist, or without a stored one the pages that nothing refers to",
 		"nothing is wrong; a defragmentation of each member, one after the other, gives the space back"},
+
+	CodeBackupUnreadable: {SeverityError, true,
+		"what was meant as a backup cannot be read as one: it is empty, cut short, damaged in its packing, or nothing of etcd's",
+		"no bbolt page in the file, or an archive that ends early or does not fit its checksum",
+		"take another backup and find out what wrote this one; a job that never looks at its result writes such files for months"},
+	CodeBackupEmpty: {SeverityError, true,
+		"the backup holds no key: a restore from it gives an empty store",
+		"bucket key has no live record",
+		"check which endpoint the backup was taken from, and as which user"},
+	CodeBackupTooOld: {SeverityError, false,
+		"the backup is older than --max-age allows, or its time lies in the future",
+		"the newest time that leases and events of Kubernetes name in it, otherwise the file's modification time",
+		"see whether the job that makes backups still runs, and whether it copies old ones under new names"},
+	CodeBackupFewKeys: {SeverityError, false,
+		"the backup holds fewer live keys than --min-keys asks for",
+		"the live keys of bucket key",
+		"compare it with an earlier one: `etcd-forensics diff EARLIER THIS`"},
+	CodeBackupLowRevision: {SeverityError, false,
+		"the backup's revision is below --min-revision",
+		"the highest record of bucket key and the compaction marks",
+		"look for a later backup; this one lacks what was written since"},
+	CodeBackupPrefixMissing: {SeverityError, false,
+		"fewer live keys lie under a prefix than --require-prefix asks for",
+		"the live keys of bucket key",
+		"see what is there with `etcd-forensics keys`; another prefix of the API server needs another --require-prefix"},
+	CodeBackupShrunk: {SeverityError, false,
+		"more keys have gone since the backup before than --max-drop allows, in all or under one prefix",
+		"the live keys of both by prefix; events of Kubernetes do not count",
+		"see which with `etcd-forensics diff EARLIER THIS`, and keep the earlier one"},
+	CodeBackupOtherHistory: {SeverityError, false,
+		"the backup is not of the store that the others are of: another cluster, or one that was restored from an earlier backup meanwhile",
+		"keys that neither has written since the older of the two, and that are not the same in both",
+		"compare the members with `etcd-forensics inspect`; keep the backups of each cluster in a folder of their own"},
+	CodeBackupOutOfOrder: {SeverityError, false,
+		"a backup's revision does not rise with its name: an older or newer one lies under it",
+		"the revisions of a series in the order of the times in its names, or of the names",
+		"trust the revision, not the name, when you choose one to restore"},
+	CodeBackupGap: {SeverityWarning, false,
+		"backups are missing in a series that is regular otherwise",
+		"the times in the names",
+		"see why the job did not run, or who deleted them"},
 
 	CodeSourceChanged: {SeverityError, false,
 		"the file changed while it was read, so what was read is of no one moment",

@@ -78,6 +78,7 @@ func TestEveryCodeIsProducedByAFixture(t *testing.T) {
 	for _, code := range Codes() {
 		name, made := madeByTests[code]
 		switch {
+		case strings.HasPrefix(string(code), "backup-"): // the tests of package backup see to them
 		case made && !strings.Contains(tests, "func "+name+"("):
 			t.Errorf("%s: test %s is not there", code, name)
 		case !made && !produced[string(code)]:

@@ -63,6 +63,9 @@ func (id ID) String() string { return strconv.FormatUint(uint64(id), 16) }
 // MarshalText gives the hex form.
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
+// NewFinding makes a finding about a source as a whole, of a code of the catalogue.
+func NewFinding(code Code, member, message string) Finding { return newFinding(code, member, message) }
+
 // newFinding makes a finding of a code, which must be in the catalogue.
 func newFinding(code Code, member, message string) Finding {
 	e := catalogue[code]

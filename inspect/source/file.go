@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // A File is one file of the evidence, open for reading only.
@@ -16,8 +17,9 @@ type File struct {
 	f        *os.File
 	closer   io.Closer // f, or what takes it away
 	before   os.FileInfo
-	unpacked bool   // f is a private copy of an archive's entry
-	name     string // of an unpacked file: the last part of the entry's
+	unpacked bool      // f is a private copy of an archive's entry
+	name     string    // of an unpacked file: the last part of the entry's
+	modified time.Time // of an unpacked file: as the archive says; zero when it does not
 	progress func(bytes int64)
 
 	digest   [sha256.Size]byte
@@ -67,6 +69,14 @@ func (f *File) Name() string {
 
 // Size gives the file's bytes when it was opened.
 func (f *File) Size() int64 { return f.before.Size() }
+
+// ModTime gives the time of the last modification.
+func (f *File) ModTime() time.Time {
+	if f.unpacked {
+		return f.modified
+	}
+	return f.before.ModTime()
+}
 
 // SetDigest records the SHA-256 of the whole file.
 func (f *File) SetDigest(sum [sha256.Size]byte) { f.digest, f.digested = sum, true }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // A Kind is what a source is.
@@ -292,6 +293,13 @@ func (d finder) isMember(path string) bool {
 		d.has(filepath.Join(path, "wal"), ".wal")
 }
 
+// IsMember says whether a folder is a member's data directory or the member folder
+// in it, or a WAL directory.
+func IsMember(path string) bool {
+	d := finder{tree: disk{}}
+	return d.isMember(filepath.Join(path, "member")) || d.isMember(path) || d.has(path, ".wal")
+}
+
 func (d finder) has(dir, suffix string) bool {
 	return d.any(dir, func(name string) bool { return strings.HasSuffix(name, suffix) })
 }
@@ -321,6 +329,21 @@ func (s *Source) Size() int64 {
 		n += f.Size()
 	}
 	return n
+}
+
+// Time gives the modification time of the database, or of the newest file when there
+// is none. That of an entry of an archive is the archive's word.
+func (s *Source) Time() time.Time {
+	var newest time.Time
+	for _, f := range s.Files() {
+		if f == s.DB {
+			return f.ModTime()
+		}
+		if t := f.ModTime(); t.After(newest) && f != s.Archive {
+			newest = t
+		}
+	}
+	return newest
 }
 
 // Close closes the files.

@@ -11,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/klauspost/compress/gzip"
@@ -61,7 +62,7 @@ func (u *unpacker) unpack(format string) error {
 		return u.zip()
 	}
 	name := strings.TrimSuffix(u.archive.Name(), path.Ext(u.archive.Name()))
-	return u.stream(io.NewSectionReader(u.archive, 0, u.archive.Size()), entry{shown: name, at: "/" + name, alone: true, size: -1}, 0)
+	return u.stream(io.NewSectionReader(u.archive, 0, u.archive.Size()), entry{shown: name, at: "/" + name, alone: true, size: -1, time: u.archive.ModTime()}, 0)
 }
 
 // An entry is one file in an archive.
@@ -70,15 +71,16 @@ type entry struct {
 	at    string // its place in the tree
 	alone bool   // nothing else is in the archive
 	size  int64  // bytes as announced; -1 when they are not
+	time  time.Time
 }
 
 // below gives the entry called name in an archive that is e.
-func (e entry) below(name string, size int64) entry {
+func (e entry) below(name string, size int64, modified time.Time) entry {
 	shown, at := name, path.Clean("/"+strings.ReplaceAll(name, "\\", "/"))
 	if !e.alone {
 		shown, at = e.shown+"!"+name, path.Join(e.at, at)
 	}
-	return entry{shown: shown, at: at, size: size}
+	return entry{shown: shown, at: at, size: size, time: modified}
 }
 
 // stream goes through bytes of a kind that is not known yet.
@@ -150,6 +152,10 @@ type limitError struct{ text string }
 
 func (e limitError) Error() string { return e.text }
 
+// IsLimit says whether a problem is that an archive unpacks to more than was
+// allowed or than there is room for.
+func IsLimit(problem error) bool { return errors.As(problem, new(limitError)) }
+
 // measured counts what is unpacked against the limit, and ends with the context.
 type measured struct {
 	u      *unpacker
@@ -185,7 +191,7 @@ func (u *unpacker) tar(r io.Reader, e entry, layers int) error {
 		case err != nil && !errors.Is(err, tar.ErrInsecurePath):
 			return damaged("tar", err)
 		}
-		in := e.below(h.Name, h.Size)
+		in := e.below(h.Name, h.Size, h.ModTime)
 		if err := u.count(in); err != nil {
 			return err
 		}
@@ -209,7 +215,7 @@ func (u *unpacker) zip() error {
 		return damaged("zip", err)
 	}
 	for _, f := range z.File {
-		in := entry{alone: true}.below(f.Name, int64(min(f.UncompressedSize64, 1<<62)))
+		in := entry{alone: true}.below(f.Name, int64(min(f.UncompressedSize64, 1<<62)), f.Modified)
 		if err := u.count(in); err != nil {
 			return err
 		}
@@ -299,7 +305,7 @@ func (u *unpacker) save(r io.Reader, e entry, database bool) error {
 	if err != nil {
 		return err
 	}
-	kept := &File{Path: u.archive.Path + "!" + e.shown, name: path.Base(e.at), f: f.File, closer: f, unpacked: true, progress: u.opts.Progress}
+	kept := &File{Path: u.archive.Path + "!" + e.shown, name: path.Base(e.at), f: f.File, closer: f, unpacked: true, modified: e.time, progress: u.opts.Progress}
 	err = u.copy(f, r)
 	if err == nil {
 		kept.before, err = f.Stat()

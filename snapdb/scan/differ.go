@@ -271,3 +271,17 @@ func (n *nameSide) Leaf(l *Leaf) {
 }
 
 func (n *nameSide) differ() *hasher { return &n.Differ.hasher }
+
+// Contradictions counts the keys of the new side that were last written at revision
+// or before and yet are not the same on the old side, which was read as of revision:
+// none, where both are states of one store.
+func (r *Difference) Contradictions(revision int64) (n int64) {
+	for _, v := range r.keys {
+		if contradicts(&v[New], revision) {
+			n++
+		}
+	}
+	return n
+}
+
+func contradicts(now *keyState, revision int64) bool { return now.there() && now.main() <= revision }

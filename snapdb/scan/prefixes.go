@@ -97,10 +97,11 @@ type PrefixResult struct {
 }
 
 // CountPrefixes counts bucket key by prefix, in one pass over the database. When
-// there are more rows than MaxRows, two further passes find the larger ones.
-func CountPrefixes(ctx context.Context, tree *snapdb.Tree, bucket int, opts PrefixOptions) (*PrefixResult, error) {
+// there are more rows than MaxRows, two further passes find the larger ones. Others
+// may look at the records of the first pass.
+func CountPrefixes(ctx context.Context, tree *snapdb.Tree, bucket int, opts PrefixOptions, others ...Consumer) (*PrefixResult, error) {
 	p := newPrefixes(tree, bucket, opts)
-	pass, err := Run(ctx, tree, Options{}, p)
+	pass, err := Run(ctx, tree, Options{}, append([]Consumer{p}, others...)...)
 	if err == nil && p.rows.over {
 		p = newPrefixes(tree, bucket, opts)
 		sizes := &rowSizes{opts: opts, bucket: bucket, hasher: p.hasher, table: newTable(addRowSize)}

@@ -100,7 +100,7 @@ func (p *program) root() *cobra.Command {
 	flags.StringVar(&p.walDir, "wal-dir", "", "WAL directory, when it lies outside the data directory")
 	flags.StringVar(&p.scratch, "scratch", "", "folder for temporary files, such as unpacked archives (default: the system's)")
 	flags.Var(&p.scratchLimit, "scratch-limit", "most bytes that one archive may unpack to; also as 2G or 8GiB")
-	root.AddCommand(p.inspect(), p.keys(), p.get(), p.history(), p.diff(), p.hashkv(), p.pages(), p.wal(), p.explain(), p.version())
+	root.AddCommand(p.inspect(), p.keys(), p.get(), p.history(), p.diff(), p.hashkv(), p.pages(), p.wal(), p.verify(), p.explain(), p.version())
 	return root
 }
 
@@ -266,7 +266,7 @@ func (w *writeOut) Set(s string) error {
 }
 
 // formats are all that some command knows.
-var formats = []string{"text", "json", "yaml", "csv"}
+var formats = []string{"text", "json", "yaml", "csv", "junit", "sarif"}
 
 // formatsOf is the annotation of a command that knows more formats than text and json.
 const formatsOf = "formats"

@@ -27,10 +27,11 @@ var readers = []string{
 // arrows says which packages of ours each package may import.
 var arrows = map[string][]string{
 	"cmd/etcd-forensics":              {"cmd/etcd-forensics/internal/cli"},
-	"cmd/etcd-forensics/internal/cli": {"inspect", "inspect/source", "inspect/query", "report"},
-	"report":                          {"inspect", "inspect/query", "snapdb/kube", "snapdb/kube/manifest"},
+	"cmd/etcd-forensics/internal/cli": {"inspect", "inspect/source", "inspect/query", "inspect/backup", "report"},
+	"report":                          {"inspect", "inspect/query", "inspect/backup", "snapdb/kube", "snapdb/kube/manifest"},
 	"inspect":                         append([]string{"inspect/source"}, readers...),
 	"inspect/query":                   append([]string{"inspect", "inspect/source"}, readers...),
+	"inspect/backup":                  {"inspect", "inspect/source", "inspect/query", "snapdb/kube"},
 	"snapdb/scan":                     {"snapdb", "snapdb/page", "snapdb/keyspace"},
 	"walreader/raftlog":               {"walreader"},
 	"walreader/snapfile":              {"walreader", "walreader/raftlog"}, // raft's conf state

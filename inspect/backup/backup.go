@@ -1,0 +1,325 @@
+// Package backup judges backups before the disaster: whether each will restore,
+// and whether it holds what a policy asks for.
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/query"
+	"etcd-forensics/inspect/source"
+)
+
+// An Outcome is what a check came to.
+type Outcome string
+
+// The outcomes. Skipped is what was not examined: it is no pass.
+const (
+	Passed  Outcome = "passed"
+	Failed  Outcome = "failed"
+	Skipped Outcome = "skipped"
+)
+
+// A Check is one question asked of one backup.
+type Check struct {
+	Name    string         `json:"check"`
+	Outcome Outcome        `json:"outcome"`
+	Message string         `json:"message"`
+	Codes   []inspect.Code `json:"codes"`
+}
+
+// The names of checks. A check of a required prefix is called CheckPrefix and the
+// prefix.
+const (
+	CheckReadable = "readable"     // it is etcd's, whatever it is packed in
+	CheckHash     = "hash"         // the SHA-256 that snapshot save appended
+	CheckSound    = "sound"        // pages and records
+	CheckNotEmpty = "not-empty"    // there is something to restore
+	CheckAge      = "max-age"      //
+	CheckKeys     = "min-keys"     //
+	CheckRevision = "min-revision" //
+	CheckPrefix   = "prefix"       //
+	CheckHistory  = "same-cluster" // it continues the one before
+	CheckOrder    = "order"        // it is not older than one named before it
+	CheckDrop     = "max-drop"     // keys since the one before
+	CheckGap      = "no-gap"       // of a regular series none is missing
+)
+
+// A Backup is what was found of one.
+type Backup struct {
+	Path     string            `json:"path"`
+	Passed   bool              `json:"passed"`
+	Kind     string            `json:"kind"` // as inspect has it; "" when it is nothing of etcd's
+	Size     int64             `json:"size"` // bytes of the file handed in
+	SHA256   *string           `json:"sha256"`
+	Revision int64             `json:"revision"`
+	Keys     int64             `json:"keys"` // that are live
+	Time     *Time             `json:"time"`
+	Previous string            `json:"previous"` // the one that it was compared with
+	Checks   []Check           `json:"checks"`
+	Findings []inspect.Finding `json:"-"`
+
+	named   time.Time // the time in its name; zero when there is none
+	tally   *query.Tally
+	members []inspect.ID
+	// contradiction says how it differs from the first history it was compared with.
+	contradiction string
+}
+
+// A Time says when a backup was made, and what says so.
+type Time struct {
+	UTC time.Time `json:"utc"`
+	By  string    `json:"by"`
+}
+
+// A Report is what became of all of them.
+type Report struct {
+	SchemaVersion int      `json:"schemaVersion"`
+	Passed        bool     `json:"passed"`
+	Backups       []Backup `json:"backups"`
+	// PassedOver are files of a folder that are no backups.
+	PassedOver []PassedOver `json:"passedOver"`
+
+	// Interrupted is set when not all of them were examined.
+	Interrupted bool `json:"-"`
+}
+
+// PassedOver is a file of a folder that was not taken for a backup.
+type PassedOver struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+}
+
+// Incomplete says whether anything was left unexamined.
+func (r *Report) Incomplete() bool {
+	return r.Interrupted || slices.ContainsFunc(r.Backups, func(b Backup) bool {
+		return slices.ContainsFunc(b.Checks, func(c Check) bool { return c.Outcome == Skipped })
+	})
+}
+
+// Options control the examination.
+type Options struct {
+	Policy  Policy
+	Inspect inspect.Options
+	Source  source.Options
+	// Opened is called with each backup before it is read.
+	Opened func(*source.Source)
+}
+
+// A verification goes through the backups of one call, one at a time.
+type verification struct {
+	ctx    context.Context
+	opts   Options
+	report *Report
+}
+
+// Verify judges the backups at paths. A folder is a series, in the order of the times in its
+// names or of the names; other paths stand by themselves unless the policy has
+// them in a chain. Only the end of ctx is an error.
+func Verify(ctx context.Context, paths []string, opts Options) (*Report, error) {
+	v := &verification{ctx, opts, &Report{SchemaVersion: inspect.SchemaVersion, Backups: []Backup{}, PassedOver: []PassedOver{}}}
+	var lone []candidate
+	for _, path := range paths {
+		found, isFolder, err := v.candidates(path)
+		switch {
+		case err != nil:
+			v.report.Backups = append(v.report.Backups, unreadable(path, err, opts.Policy))
+		case isFolder:
+			v.series(found)
+		default:
+			lone = append(lone, found...)
+		}
+	}
+	if opts.Policy.Chain {
+		v.series(lone)
+	} else {
+		for _, c := range lone {
+			v.series([]candidate{c})
+		}
+	}
+	v.report.Passed = !v.report.Incomplete() && len(v.report.Backups) > 0
+	for i := range v.report.Backups {
+		b := &v.report.Backups[i]
+		b.Passed = !slices.ContainsFunc(b.Checks, func(c Check) bool { return c.Outcome != Passed })
+		v.report.Passed = v.report.Passed && b.Passed
+	}
+	v.report.Interrupted = ctx.Err() != nil
+	return v.report, ctx.Err()
+}
+
+// unreadable is a backup of which nothing can be read.
+func unreadable(path string, err error, policy Policy) Backup {
+	b := Backup{Path: path}
+	b.find(CheckReadable, inspect.CodeBackupUnreadable, policy, "%v", err)
+	return b
+}
+
+// find adds a failed check, and its finding, or a passed one when the policy does
+// not fail on it.
+func (b *Backup) find(check string, code inspect.Code, policy Policy, format string, args ...any) {
+	f := inspect.NewFinding(code, b.Path, fmt.Sprintf(format, args...))
+	f.Location.File = b.Path
+	b.Findings = append(b.Findings, f)
+	outcome := Passed
+	if f.Severity >= policy.FailOn {
+		outcome = Failed
+	}
+	b.add(Check{check, outcome, f.Message, []inspect.Code{code}})
+}
+
+func (b *Backup) pass(check, format string, args ...any) {
+	b.add(Check{check, Passed, fmt.Sprintf(format, args...), []inspect.Code{}})
+}
+
+func (b *Backup) skip(check, format string, args ...any) {
+	b.add(Check{check, Skipped, fmt.Sprintf(format, args...), []inspect.Code{}})
+}
+
+func (b *Backup) add(c Check) { b.Checks = append(b.Checks, c) }
+
+// examine opens one backup and judges it by itself. The source is nil when it
+// could not be opened.
+func (v *verification) examine(c candidate) (*Backup, *source.Source) {
+	b := &Backup{Path: c.path, Size: c.size, named: c.named, Checks: []Check{}}
+	sources, problems := source.Open(v.ctx, []string{c.path}, v.opts.Source)
+	if len(problems) > 0 || len(sources) != 1 {
+		for _, s := range sources {
+			s.Close()
+		}
+		if len(problems) == 0 {
+			problems = []error{fmt.Errorf("%s: holds %d sources; name one of them", c.path, len(sources))}
+		}
+		b.unopened(problems[0], v.opts.Policy)
+		return b, nil
+	}
+	s := sources[0]
+	b.Kind = string(s.Kind)
+	b.pass(CheckReadable, "a %s", describe(s))
+	if v.opts.Opened != nil {
+		v.opts.Opened(s)
+	}
+	v.inspect(b, s)
+	if err := v.tally(b, s); err != nil {
+		b.skip(CheckNotEmpty, "%v", err)
+		s.Close()
+		return b, nil
+	}
+	v.opts.Policy.check(b)
+	return b, s
+}
+
+// unopened says why a backup could not be opened: what an interrupt or the scratch
+// folder kept from being examined is not the backup's fault.
+func (b *Backup) unopened(err error, policy Policy) {
+	if errors.Is(err, context.Canceled) || source.IsLimit(err) {
+		b.skip(CheckReadable, "%v", err)
+		return
+	}
+	b.find(CheckReadable, inspect.CodeBackupUnreadable, policy, "%v", err)
+}
+
+func describe(s *source.Source) string {
+	if s.Archive != nil {
+		return string(s.Kind) + " in an archive"
+	}
+	return string(s.Kind)
+}
+
+// inspect makes the whole examination, and turns its findings into checks.
+func (v *verification) inspect(b *Backup, s *source.Source) {
+	c, err := inspect.Inspect(v.ctx, []*source.Source{s}, v.opts.Inspect)
+	if files := c.Sources[0].Files; len(files) > 0 {
+		b.SHA256 = files[0].SHA256
+	}
+	m := &c.Members[0]
+	b.Findings = append(b.Findings, c.Findings...)
+	for _, member := range m.Membership.Members {
+		b.members = append(b.members, member.MemberID)
+	}
+	v.checkHash(b, s, m)
+	bad := slices.DeleteFunc(slices.Clone(c.Findings), func(f inspect.Finding) bool {
+		return f.Severity < v.opts.Policy.FailOn || isHash(f.Code) || f.Code == inspect.CodeSpaceNearQuota // which restores all the same
+	})
+	notExamined := len(m.NotExamined)
+	if t := trailer(m); t.Present && t.Valid == nil {
+		notExamined-- // the hash, which is a check of its own
+	}
+	switch {
+	case len(bad) > 0:
+		message := bad[0].Message
+		if len(bad) > 1 {
+			message += fmt.Sprintf(" (and %d more findings)", len(bad)-1)
+		}
+		b.add(Check{CheckSound, Failed, message, codesOf(bad)})
+	case err != nil || notExamined > 0:
+		b.skip(CheckSound, "not all was examined: %s", m.NotExamined[0])
+	default:
+		b.pass(CheckSound, "every page and record")
+	}
+}
+
+// checkHash asks for the hash that snapshot save appends. A database that was
+// copied has none.
+func (v *verification) checkHash(b *Backup, s *source.Source, m *inspect.Member) {
+	for _, f := range b.Findings {
+		if isHash(f.Code) {
+			outcome := Failed
+			if f.Severity < v.opts.Policy.FailOn {
+				outcome = Passed
+			}
+			b.add(Check{CheckHash, outcome, f.Message, []inspect.Code{f.Code}})
+			return
+		}
+	}
+	t := trailer(m)
+	switch {
+	case s.Kind != source.KindSnapshot:
+		b.find(CheckHash, inspect.CodeSnapshotHashMissing, v.opts.Policy,
+			"a copied database, not a snapshot: it has no hash, and etcdutl restores it only with --skip-hash-check")
+	case t.Valid != nil && *t.Valid:
+		b.pass(CheckHash, "the SHA-256 at its end is that of its content")
+	default:
+		b.skip(CheckHash, "the hash was not examined")
+	}
+}
+
+// trailer gives what was found of the hash; the zero value when there is no database.
+func trailer(m *inspect.Member) inspect.Trailer {
+	if m.Backend == nil {
+		return inspect.Trailer{}
+	}
+	return m.Backend.Trailer
+}
+
+func isHash(c inspect.Code) bool {
+	return c == inspect.CodeSnapshotHashMismatch || c == inspect.CodeSnapshotHashMissing || c == inspect.CodeSnapshotTrailingBytes
+}
+
+// codesOf lists the codes of findings, each once.
+func codesOf(findings []inspect.Finding) []inspect.Code {
+	var codes []inspect.Code
+	for _, f := range findings {
+		if !slices.Contains(codes, f.Code) {
+			codes = append(codes, f.Code)
+		}
+	}
+	return codes
+}
+
+// tally counts what the policy asks for.
+func (v *verification) tally(b *Backup, s *source.Source) error {
+	t, err := query.TallyKeys(v.ctx, s, v.opts.Policy.prefixes())
+	if err != nil {
+		return err
+	}
+	b.tally, b.Revision, b.Keys = t, t.Revision, t.Live
+	b.Time = &Time{s.Time().UTC(), "the file's modification time"}
+	if !t.Newest.IsZero() {
+		b.Time = &Time{t.Newest.UTC(), "leases and events of Kubernetes in it (estimate)"}
+	}
+	return nil
+}
