@@ -29,6 +29,8 @@ type database struct {
 	faults   []snapdb.Fault
 	tooLarge []string // small buckets over Limits.BucketBytes
 
+	kube *kubeClasses // nil when the keys do not look like an API server's
+
 	remnant *remnant // what was found without a meta page; nil when one is valid
 
 	leases     map[int64]bool // ids of all leases, nil when the bucket is not whole
@@ -124,6 +126,9 @@ func (d *database) read(ctx context.Context, digest bool, revision int64, limits
 	keys := scan.NewKeys(d.tree, key, revision, d.meta.revision(), limits.PerCode)
 	d.readLeases(limits.PerCode)
 	keys.Leases, keys.Compacted = d.leases, d.meta.scheduled <= d.meta.finished
+	if d.kube != nil {
+		keys.Classes = d.kube.parser
+	}
 	d.contents = scan.NewContents(small, limits.BucketBytes)
 	var err error
 	d.pass, err = scan.Run(ctx, d.tree, scan.Options{Digest: digest}, keys, d.contents)
@@ -219,6 +224,7 @@ func (x *examination) examineBackend(ctx context.Context, f *source.File) error 
 	case err == nil && d.tree == nil:
 		return x.digestOnly(ctx, f)
 	case err == nil:
+		d.findKubernetes()
 		err = d.read(ctx, x.opts.Digest, 0, x.opts.Limits)
 	}
 	if err != nil {
@@ -238,6 +244,7 @@ func (x *examination) examineBackend(ctx context.Context, f *source.File) error 
 	x.checkRecords(d)
 	x.checkAlarms(be)
 	x.checkSpace(be)
+	x.checkEncryption(be)
 	if d.pass.UnreadableAll > 0 {
 		x.note("%d regions of %s that the disk did not give back", d.pass.UnreadableAll, f.Path)
 	}
@@ -311,6 +318,7 @@ func (x *examination) describeContent(be *Backend, d *database) {
 	x.describeLeases(be, d)
 	x.describeAlarms(be, d)
 	x.describeAuth(be, d)
+	x.describeKubernetes(be, d)
 	x.countRest(CodeBackendRecordInvalid, x.badRecords, min(x.badRecords, x.opts.Limits.PerCode), be.File)
 	for _, name := range d.tooLarge {
 		x.note("bucket %s of %s: it takes more than %d bytes", name, be.File, x.opts.Limits.BucketBytes)

@@ -93,6 +93,9 @@ const (
 	CodeSpaceNearQuota  Code = "space-near-quota"
 	CodeSpaceFragmented Code = "space-fragmented"
 
+	CodeKubeEncryptionMixed Code = "kube-encryption-mixed"
+	CodeKubeEncryptedAtRest Code = "kube-encrypted-at-rest"
+
 	CodeSourceChanged Code = "source-changed"
 
 	CodeBackupUnreadable    Code = "backup-unreadable"
@@ -419,6 +422,14 @@ var catalogue = map[Code]entry{
 		"the times in the names",
 		"see why the job did not run, or who deleted them"},
 
+	CodeKubeEncryptionMixed: {SeverityWarning, false,
+		"the live objects of one resource of Kubernetes are not all kept in one way: some are encrypted and others are not, or by several keys or providers",
+		"the first bytes of values, k8s:enc:PROVIDER:VERSION:KEY:, by resource",
+		"have every key named here in the EncryptionConfiguration before a restore; afterwards write all objects anew, as the end of a key rotation does: `kubectl get RESOURCE -A -o json | kubectl replace -f -`"},
+	CodeKubeEncryptedAtRest: {SeverityNote, false,
+		"the API server keeps objects encrypted, so a restored cluster can read them only with its EncryptionConfiguration and keys",
+		"values that begin with k8s:enc:PROVIDER:VERSION:KEY:",
+		"see that the EncryptionConfiguration with the keys named here, or the KMS, is at hand and kept apart from the backup"},
 	CodeSourceChanged: {SeverityError, false,
 		"the file changed while it was read, so what was read is of no one moment",
 		"size or modification time before and after",

@@ -58,6 +58,8 @@ var madeByTests = map[Code]string{
 	CodeBackendUnreadable:   "TestOneUnreadablePageCostsOnePage",
 	CodeSpaceNearQuota:      "TestSpaceIsToldOfOnlyWhenItIsShort",
 	CodeSpaceFragmented:     "TestSpaceIsToldOfOnlyWhenItIsShort",
+	CodeKubeEncryptionMixed: "TestEncryptionAtRestIsCounted",
+	CodeKubeEncryptedAtRest: "TestEncryptionAtRestIsCounted",
 }
 
 func TestEveryCodeIsProducedByAFixture(t *testing.T) {
@@ -68,7 +70,7 @@ func TestEveryCodeIsProducedByAFixture(t *testing.T) {
 		}
 	}
 	tests := ""
-	for _, file := range []string{"inspect_test.go", "page_size_test.go", "check_space_test.go", "../snapdb/scan/scan_test.go"} {
+	for _, file := range []string{"inspect_test.go", "page_size_test.go", "check_space_test.go", "kubernetes_test.go", "../snapdb/scan/scan_test.go"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

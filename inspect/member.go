@@ -47,10 +47,10 @@ type Backend struct {
 	Space   *Space   `json:"space"`
 	Buckets []Bucket `json:"buckets"`
 
-	Alarms     []Alarm   `json:"alarms"`
-	Leases     *int64    `json:"leases"`
-	Auth       *Auth     `json:"auth"`
-	Kubernetes *struct{} `json:"kubernetes"` // always nil: the keys are not read as Kubernetes' yet
+	Alarms     []Alarm     `json:"alarms"`
+	Leases     *int64      `json:"leases"`
+	Auth       *Auth       `json:"auth"`
+	Kubernetes *Kubernetes `json:"kubernetes"` // nil when the keys are not those of an API server
 }
 
 // Pages counts the pages of a file by class. The classes add up to Total.

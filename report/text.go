@@ -27,6 +27,7 @@ func Text(w io.Writer, c *inspect.Case, opts TextOptions) error {
 	t.sources(c)
 	t.members(c)
 	for _, m := range c.Members {
+		t.kubernetes(m, len(c.Members) > 1)
 		t.wal(m, len(c.Members) > 1)
 		t.snapshots(m, len(c.Members) > 1)
 	}

@@ -5,7 +5,8 @@ import "etcd-forensics/inspect"
 // A memberView is a member whose keys are as JSON holds them.
 type memberView struct {
 	inspect.Member
-	WAL *walView `json:"wal"`
+	Backend *backendView `json:"backend"`
+	WAL     *walView     `json:"wal"`
 }
 
 type walView struct {
@@ -46,7 +47,7 @@ type requestView struct {
 func viewMembers(members []inspect.Member) []memberView {
 	views := make([]memberView, len(members))
 	for i, m := range members {
-		views[i] = memberView{m, viewWAL(m.WAL)}
+		views[i] = memberView{m, viewBackend(m.Backend), viewWAL(m.WAL)}
 	}
 	return views
 }

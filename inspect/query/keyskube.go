@@ -6,7 +6,7 @@ import (
 	"path"
 	"slices"
 
-	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/inspect"
 	"etcd-forensics/snapdb/kube"
 	"etcd-forensics/snapdb/scan"
 )
@@ -65,7 +65,7 @@ func (o *KeysOptions) kubernetes(rows *scan.Rows) (prefix string, ok bool) {
 	case o.EtcdPrefix != "":
 		return normalPrefix(o.EtcdPrefix), true
 	}
-	if prefix, ok = findPrefix(rows); !ok && o.Kubernetes == KubernetesOn {
+	if prefix, ok = inspect.FindKubernetes(rows); !ok && o.Kubernetes == KubernetesOn {
 		return kube.DefaultPrefix, true
 	}
 	return prefix, ok
@@ -78,26 +78,6 @@ func normalPrefix(prefix string) string {
 		return ""
 	}
 	return prefix
-}
-
-// What is looked at to find the prefix out. Records lie in the order in which they were
-// written, and an API server writes its own objects first.
-const (
-	prefixRecords = 4096
-	prefixBytes   = 16 << 20
-)
-
-func findPrefix(rows *scan.Rows) (prefix string, ok bool) {
-	records, size := 0, 0
-	rows.From(nil, func(r scan.Row) bool {
-		if kv, err := keyspace.DecodeKeyValue(r.Value); err == nil {
-			prefix, ok = kube.PrefixOf(kv.Key)
-		}
-		records++
-		size += len(r.Value)
-		return !ok && records < prefixRecords && size < prefixBytes
-	})
-	return prefix, ok
 }
 
 // cutAtNamespace cuts keys so that both their resource and namespace and the prefix that

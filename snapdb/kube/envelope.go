@@ -35,6 +35,9 @@ const (
 	AESGCM    = "aesgcm"
 	Secretbox = "secretbox"
 	KMS       = "kms"
+
+	// Identity stands in configurations for values that are not encrypted.
+	Identity = "identity"
 )
 
 // An Envelope is what the outermost layer of a value says. The parts lie in the

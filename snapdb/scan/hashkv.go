@@ -37,16 +37,22 @@ const sumBlock = 1 << 16
 // sumBlocks holds recordSums by number, in blocks of which each belongs to one
 // parser.
 type sumBlocks struct {
-	mu     sync.Mutex
-	blocks []*[sumBlock]recordSum
+	mu      sync.Mutex
+	blocks  []*[sumBlock]recordSum
+	classed bool                // records come with a class
+	classes []*[sumBlock]uint16 // as blocks, when records have a class
 }
 
-func (s *sumBlocks) next() (number int, block *[sumBlock]recordSum) {
+func (s *sumBlocks) next() (number int, block *[sumBlock]recordSum, classes *[sumBlock]uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	block = new([sumBlock]recordSum)
 	s.blocks = append(s.blocks, block)
-	return len(s.blocks) - 1, block
+	if s.classed {
+		classes = new([sumBlock]uint16)
+		s.classes = append(s.classes, classes)
+	}
+	return len(s.blocks) - 1, block, classes
 }
 
 // count gives the number of recordSums there is room for.
@@ -54,14 +60,22 @@ func (s *sumBlocks) count() int { return len(s.blocks) * sumBlock }
 
 func (s *sumBlocks) at(n uint32) *recordSum { return &s.blocks[n/sumBlock][n%sumBlock] }
 
-// size adds up the bytes of the marked records.
-func (s *sumBlocks) size(marks []uint64) int64 {
+// size adds up the bytes of the marked records, and counts those that have a class.
+func (s *sumBlocks) size(marks []uint64, counts *classCounts) int64 {
 	var sum int64
 	for i, word := range marks {
 		block := s.blocks[i*64/sumBlock]
+		var classes *[sumBlock]uint16
+		if s.classed {
+			classes = s.classes[i*64/sumBlock]
+		}
 		for ; word != 0; word &= word - 1 {
-			n := i*64 + bits.TrailingZeros64(word)
-			sum += int64(block[n%sumBlock].size &^ deletedAtCompaction)
+			n := (i*64 + bits.TrailingZeros64(word)) % sumBlock
+			size := int64(block[n].size &^ deletedAtCompaction)
+			sum += size
+			if classes != nil {
+				counts.add(classes[n], size)
+			}
 		}
 	}
 	return sum
@@ -69,10 +83,11 @@ func (s *sumBlocks) size(marks []uint64) int64 {
 
 // keptSums is one parser's place in the blocks.
 type keptSums struct {
-	of    *sumBlocks
-	block *[sumBlock]recordSum
-	base  uint32 // number of the block's first
-	used  uint32
+	of      *sumBlocks
+	block   *[sumBlock]recordSum
+	classes *[sumBlock]uint16
+	base    uint32 // number of the block's first
+	used    uint32
 }
 
 // reserve makes room for the records of a leaf at or below the compact revision,
@@ -88,18 +103,21 @@ func (k *keptSums) reserve(l *Leaf, compact int64) uint32 {
 		}
 	}
 	if n > 0 && (k.block == nil || int(k.used)+n > sumBlock) {
-		number, block := k.of.next()
-		k.block, k.base, k.used = block, uint32(number)*sumBlock, 0
+		number, block, classes := k.of.next()
+		k.block, k.classes, k.base, k.used = block, classes, uint32(number)*sumBlock, 0
 	}
 	return k.base + k.used
 }
 
 // add keeps one record and gives its number.
-func (k *keptSums) add(r recordSum, deleted bool) uint32 {
+func (k *keptSums) add(r recordSum, class uint16, deleted bool) uint32 {
 	if deleted {
 		r.size |= deletedAtCompaction
 	}
 	k.block[k.used] = r
+	if k.classes != nil {
+		k.classes[k.used] = class
+	}
 	k.used++
 	return k.base + k.used - 1
 }

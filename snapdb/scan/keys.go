@@ -27,6 +27,9 @@ type Keys struct {
 	// Leases are the ids of all leases; nil when they are not known, and then no
 	// key is held against them.
 	Leases map[int64]bool
+	// Classes, when it is set, gives each parser a function that tells the class of a
+	// key and its value, below MaxClasses. Live keys are counted by it.
+	Classes func() func(key, value []byte) uint16
 
 	tree   *snapdb.Tree
 	bucket int
@@ -63,12 +66,15 @@ type KeysResult struct {
 	Hash    uint32            // HashKV; meaningless when a leaf was damaged
 	Sound   bool              // every leaf and record of the bucket could be read
 
+	Classes []ClassCount // by class, up to the highest that there is
+
 	Faults     []RecordFault // the first of each kind, in file order
 	FaultCount map[RecordFaultKind]int
 }
 
 type keySink struct {
 	keys    *Keys
+	classOf func(key, value []byte) uint16 // nil without Keys.Classes
 	kept    keptSums
 	batch   batcher[latest]
 	chains  chainSums
@@ -84,6 +90,9 @@ type keySink struct {
 func (k *Keys) Sink() Sink {
 	s := &keySink{keys: k, faults: map[RecordFaultKind]*recordFaults{}}
 	s.kept.of = &k.sums
+	if k.Classes != nil {
+		s.classOf, k.sums.classed = k.Classes(), true
+	}
 	s.batch.table, s.chains.batch.table = k.table, k.chains
 	s.chains.open = make([]uint64, groups)
 	k.sinks = append(k.sinks, s)
@@ -133,6 +142,10 @@ func (s *keySink) Leaf(l *Leaf) {
 		size := uint32(len(e.Key) + len(e.Value))
 		s.bytes += int64(size)
 		ref, end := size, e.Offset+int(size)
+		var class uint16
+		if s.classOf != nil {
+			class = s.classOf(kv.Key, kv.Value)
+		}
 		if rev.Main > k.CompactRevision {
 			at := span{rev.Main, rev.Sub}
 			switch {
@@ -151,7 +164,8 @@ func (s *keySink) Leaf(l *Leaf) {
 			if !rev.Tombstone {
 				kept.link = link(incarnation(hash, kv.CreateRevision), kv.Version)
 			}
-			ref = s.kept.add(kept, deleted)
+			ref = s.kept.add(kept, class, deleted)
+			class = 0 // it stands beside the record
 			sums.kept++
 			sums.deleted = sums.deleted || deleted
 			headEnd = end
@@ -161,7 +175,7 @@ func (s *keySink) Leaf(l *Leaf) {
 			s.tombstones++
 			ref |= tombstone
 		}
-		s.batch.add(hash, hash2, newLatest(rev.Main, ref))
+		s.batch.add(hash, hash2, newLatest(rev.Main, ref).of(class))
 		s.chains.add(hash, hash2, rev, &kv, k.CompactRevision)
 		if kv.Lease != 0 && k.Leases != nil && !k.Leases[kv.Lease] {
 			s.lease(l, e, hash, rev, &kv)
@@ -260,22 +274,26 @@ func newLatest(main int64, ref uint32) latest {
 	return latest{ref, uint32(main >> 32), uint32(main)}
 }
 
-func (l *latest) main() int64 { return int64(l.high)<<32 | int64(l.lo) }
+func (l *latest) main() int64 { return int64(l.high&l.mainBits())<<32 | int64(l.lo) }
 func (l *latest) dead() bool  { return l.ref&tombstone != 0 }
 
 // keepLatest puts v in the place of old when it is newer. Two records of one key
 // in one revision are damage; the choice between them depends on their content
 // alone.
 func keepLatest(old, v *latest) {
-	if a, b := old.main(), v.main(); b > a || b == a && v.ref > old.ref {
+	switch a, b := old.main(), v.main(); {
+	case b > a || b == a && v.ref > old.ref:
 		*old = *v
+	case b == a && v.ref == old.ref && v.class() != old.class():
+		*old = old.of(0)
 	}
 }
 
 // An aliveKeys is what the table says of the keys, the bump record's included.
 type aliveKeys struct {
 	distinct, live int64
-	bytes          int64    // of the latest records that lie above the compact revision
+	bytes          int64 // of the latest records that lie above the compact revision
+	classes        classCounts
 	marks          []uint64 // bit per kept record: it is its key's latest, and no tombstone
 	open           []uint64 // sum of the hashes, by group
 }
@@ -298,6 +316,9 @@ func (k *Keys) alive() *aliveKeys {
 					p.marks[e.v.ref/64] |= 1 << (e.v.ref % 64)
 				} else {
 					p.bytes += int64(e.v.ref)
+					if k.Classes != nil {
+						p.classes.add(e.v.class(), int64(e.v.ref))
+					}
 				}
 			})
 		}
@@ -307,6 +328,7 @@ func (k *Keys) alive() *aliveKeys {
 		all.distinct += p.distinct
 		all.live += p.live
 		all.bytes += p.bytes
+		all.classes.join(p.classes)
 		for n, word := range p.marks {
 			all.marks[n] |= word
 		}
@@ -320,13 +342,17 @@ func (k *Keys) alive() *aliveKeys {
 // count fills in what a tells. The bump record has no key; etcd files it under
 // the empty one.
 func (k *Keys) count(r *KeysResult, a *aliveKeys) {
-	r.Distinct, r.Live, r.LiveBytes = a.distinct, a.live, a.bytes+k.sums.size(a.marks)
+	r.Distinct, r.Live, r.LiveBytes = a.distinct, a.live, a.bytes+k.sums.size(a.marks, &a.classes)
+	r.Classes = a.classes
 	if bump := k.table.get(k.hasher.hashes(nil)); bump != nil {
 		r.Bumped = true
 		r.Distinct--
 		if !bump.dead() {
 			r.Live--
 			r.LiveBytes -= k.size(bump)
+			if k.Classes != nil {
+				r.Classes[k.class(bump)].subtract(k.size(bump))
+			}
 		}
 	}
 }
