@@ -83,6 +83,12 @@ func (k *Keyspace) Alarms() []Alarm {
 	return alarms
 }
 
+// Leases gives the ids of all leases, nil when they cannot all be read.
+func (k *Keyspace) Leases() map[int64]bool {
+	k.d.readLeases(0)
+	return k.d.leases
+}
+
 // Judge gives the findings that the pages alone tell, after a pass. whole is false
 // when records may be missing from what the pass counted.
 func (k *Keyspace) Judge(pass *scan.Result) (findings []Finding, whole bool) {

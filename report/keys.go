@@ -32,6 +32,7 @@ func KeysText(w io.Writer, r *query.KeysResult, opts KeysTextOptions) error {
 	if k := r.Kubernetes; k != nil {
 		t.resources(k, &r.KeyCounts, opts.Rows)
 		t.namespaces(k, opts.Rows)
+		t.objects(k.Objects, opts.Rows)
 	}
 	if r.Kubernetes == nil || opts.ByPrefix {
 		t.prefixes(r, opts.Rows)

@@ -43,6 +43,7 @@ type kubernetesView struct {
 	InEach      []namespaceCellView `json:"resourcesByNamespace"`
 	Outside     query.KeyCounts     `json:"outside"`
 	Other       query.OtherRows     `json:"other"`
+	*objectsView
 }
 
 type resourceView struct {
@@ -113,7 +114,7 @@ func viewKubernetes(k *query.KubernetesKeys) *kubernetesView {
 	prefix, encoding := Key([]byte(k.Prefix))
 	v := &kubernetesView{
 		Prefix: prefix, KeyEncoding: encoding, Resources: make([]resourceView, len(k.Resources)), Namespaces: make([]namespaceView, len(k.Namespaces)),
-		InEach: make([]namespaceCellView, len(k.Cells)), Outside: k.Outside, Other: k.Folded,
+		InEach: make([]namespaceCellView, len(k.Cells)), Outside: k.Outside, Other: k.Folded, objectsView: viewObjects(k.Objects),
 	}
 	for i, r := range k.Resources {
 		text, encoding := Key(r.Resource)

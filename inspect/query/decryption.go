@@ -19,6 +19,14 @@ func NewDecryption(text []byte) (*Decryption, error) {
 	return &Decryption{config}, nil
 }
 
+// keys gives what the configuration says of keys, nil when there is none.
+func (d *Decryption) keys() *kube.EncryptionConfig {
+	if d == nil {
+		return nil
+	}
+	return d.config
+}
+
 // Open puts what an encrypted value says in its place. An error says why it could not.
 func (d *Decryption) Open(v *Version) error {
 	if d == nil || v.Value == nil {

@@ -23,6 +23,8 @@ type KeysOptions struct {
 	Top        int   // keys of each list; 0 for defaultKeys
 	Revision   int64 // as of which; 0 is the newest
 	Quota      int64 // bytes; 0 when it is not known
+	Objects    bool  // look into the objects of an API server, too
+	Decryption *Decryption
 	Limits     inspect.Limits
 }
 
@@ -159,6 +161,11 @@ func CountKeys(ctx context.Context, s *source.Source, opts KeysOptions) (*KeysRe
 		r.Kubernetes = countObjects(counted, prefix, opts)
 		if opts.guesses() && r.Kubernetes.Outside.Revisions > r.Revisions/2 {
 			r.Kubernetes = nil
+		}
+	}
+	if r.Kubernetes != nil && opts.Objects {
+		if r.Kubernetes.Objects, err = readObjects(ctx, k, prefix, counted.Distinct, opts); err != nil {
+			return nil, err
 		}
 	}
 	return r, nil

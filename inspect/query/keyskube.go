@@ -29,6 +29,7 @@ type KubernetesKeys struct {
 	Cells      []ResourceNamespace
 	Outside    KeyCounts // keys that name no object, such as compact_rev_key
 	Folded     OtherRows // for which there was no room
+	Objects    *Objects  // nil when they were not looked into
 }
 
 // ResourceKeys counts the objects of one resource.

@@ -59,19 +59,31 @@ func (r *rowReader) from(key []byte, visit func(Row) bool) {
 	})
 	var ignored snapdb.FaultList
 	for _, i := range r.leaves[first:] {
-		id := r.tree.Leaves[i].ID
-		if i != r.held {
-			var err error
-			r.held = -1
-			if r.buf, err = r.tree.File.ReadPage(id, r.pageBytes, r.buf); err != nil {
-				continue
-			}
-			r.elements, r.held = r.tree.ReadLeaf(int(i), r.buf, r.elements[:0], &ignored), i
-		}
-		if !hand(r.elements, &Leaf{Index: int(i), Page: id, Offset: int64(id) * int64(r.tree.File.PageSize)}, key, visit) {
+		if r.read(i, &ignored) && !r.hand(i, key, visit) {
 			return
 		}
 	}
+}
+
+// read reads leaf i, unless it is the one that was read last. It gives false for one
+// that the machine does not give back.
+func (r *rowReader) read(i int32, faults *snapdb.FaultList) bool {
+	if i == r.held {
+		return true
+	}
+	var err error
+	r.held = -1
+	if r.buf, err = r.tree.File.ReadPage(r.tree.Leaves[i].ID, r.pageBytes, r.buf); err != nil {
+		return false
+	}
+	r.elements, r.held = r.tree.ReadLeaf(int(i), r.buf, r.elements[:0], faults), i
+	return true
+}
+
+// hand gives the records of leaf i, which was read, at or behind key to visit.
+func (r *rowReader) hand(i int32, key []byte, visit func(Row) bool) bool {
+	id := r.tree.Leaves[i].ID
+	return hand(r.elements, &Leaf{Index: int(i), Page: id, Offset: int64(id) * int64(r.tree.File.PageSize)}, key, visit)
 }
 
 // hand gives the records at or behind key to visit, and says whether it wants more.

@@ -152,15 +152,9 @@ func (p *program) askKeys(cmd *cobra.Command, args []string, flags keyFlags,
 	if err := p.checkOutput(paths); err != nil {
 		return err
 	}
-	var decryption *query.Decryption
-	if flags.encryption != "" {
-		text, err := os.ReadFile(flags.encryption)
-		if err != nil {
-			return err
-		}
-		if decryption, err = query.NewDecryption(text); err != nil {
-			return fmt.Errorf("%s: %w", report.Plain(flags.encryption), err)
-		}
+	decryption, err := readEncryption(flags.encryption)
+	if err != nil {
+		return err
 	}
 	bar := p.newBar()
 	sources, problems, err := p.open(cmd.Context(), paths, bar.add)
@@ -187,6 +181,22 @@ func (p *program) askKeys(cmd *cobra.Command, args []string, flags keyFlags,
 		return interrupted(err)
 	}
 	return p.answer(render)
+}
+
+// readEncryption reads the EncryptionConfiguration of that name, if there is a name.
+func readEncryption(name string) (*query.Decryption, error) {
+	if name == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	d, err := query.NewDecryption(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", report.Plain(name), err)
+	}
+	return d, nil
 }
 
 // judge sets the exit code by what a pass over the database found, and says that
