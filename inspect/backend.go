@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strconv"
 
@@ -32,6 +33,9 @@ type database struct {
 	kube *kubeClasses // nil when the keys do not look like an API server's
 
 	remnant *remnant // what was found without a meta page; nil when one is valid
+
+	seed   *maphash.Seed // of blocks; nil when nothing is to be compared
+	blocks scan.BlockSums
 
 	leases     map[int64]bool // ids of all leases, nil when the bucket is not whole
 	badLeases  []badRow       // the first, in key order
@@ -130,9 +134,18 @@ func (d *database) read(ctx context.Context, digest bool, revision int64, limits
 		keys.Classes = d.kube.parser
 	}
 	d.contents = scan.NewContents(small, limits.BucketBytes)
+	consumers := []scan.Consumer{keys, d.contents}
+	var blocks *scan.Blocks
+	if d.seed != nil && key >= 0 {
+		blocks = scan.NewBlocks(*d.seed, key, d.meta.revision())
+		consumers = append(consumers, blocks)
+	}
 	var err error
-	d.pass, err = scan.Run(ctx, d.tree, scan.Options{Digest: digest}, keys, d.contents)
+	d.pass, err = scan.Run(ctx, d.tree, scan.Options{Digest: digest}, consumers...)
 	d.keys = keys.Finish()
+	if blocks != nil {
+		d.blocks = blocks.Finish()
+	}
 	d.faults = d.tree.Faults.All()
 	for _, name := range smallBuckets {
 		if b, ok := d.bucket[name]; ok {
@@ -225,6 +238,7 @@ func (x *examination) examineBackend(ctx context.Context, f *source.File) error 
 		return x.digestOnly(ctx, f)
 	case err == nil:
 		d.findKubernetes()
+		d.seed = x.opts.blocks
 		err = d.read(ctx, x.opts.Digest, 0, x.opts.Limits)
 	}
 	if err != nil {

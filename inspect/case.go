@@ -13,6 +13,8 @@ type Case struct {
 	Sources       []Source  `json:"sources"`
 	Members       []Member  `json:"members"`
 	Findings      []Finding `json:"findings"`
+	// Comparison is there when there are two sources or more.
+	Comparison *Comparison `json:"comparison,omitempty"`
 	// NotExamined says what was left out of the case as a whole, such as a path
 	// that could not be opened.
 	NotExamined []string `json:"notExamined"`

@@ -83,9 +83,13 @@ const (
 	CodeSnapMissing        Code = "snap-missing"
 	CodeSnapLeftover       Code = "snap-leftover"
 
-	CodeMemberIDMismatch   Code = "member-id-mismatch"
-	CodeClusterIDMismatch  Code = "cluster-id-mismatch"
-	CodeCopiedWhileRunning Code = "copied-while-running"
+	CodeMemberIDMismatch    Code = "member-id-mismatch"
+	CodeClusterIDMismatch   Code = "cluster-id-mismatch"
+	CodeClusterDiverged     Code = "cluster-diverged"
+	CodeClusterOtherStore   Code = "cluster-other-store"
+	CodeClusterMemberBehind Code = "cluster-member-behind"
+	CodeClusterQuorumLost   Code = "cluster-quorum-lost"
+	CodeCopiedWhileRunning  Code = "copied-while-running"
 
 	CodeAlarmCorrupt Code = "alarm-corrupt"
 	CodeAlarmNoSpace Code = "alarm-nospace"
@@ -358,6 +362,22 @@ var catalogue = map[Code]entry{
 		"the directories handed in belong to different clusters",
 		"the cluster id in each WAL's metadata",
 		"sort them by cluster; a member restored or forced anew has left its old cluster"},
+	CodeClusterDiverged: {SeverityError, false,
+		"members of one cluster hold different content at a revision that all of them have",
+		"the records of bucket key up to the lowest revision among them, compared one by one where their sums differ",
+		"go on from a member that is not blamed; remove the others' data and let them join anew; see https://etcd.io/docs/v3.5/op-guide/data_corruption/"},
+	CodeClusterOtherStore: {SeverityError, false,
+		"a snapshot or database is of another store than the members handed in with it",
+		"most of the keys that neither has written since the older of the two are not the same",
+		"find out which cluster it is of; do not restore this one from it"},
+	CodeClusterMemberBehind: {SeverityWarning, false,
+		"a member's log ends before entries that are proven committed: it was down, partitioned or slow",
+		"the proven commit index of all logs together, beyond this log's last entry",
+		"start from a member that has them; this one catches up, or joins anew"},
+	CodeClusterQuorumLost: {SeverityWarning, false,
+		"of the directories given, fewer than a majority of the voters could start: the cluster cannot elect a leader from them",
+		"the voters by the newest membership, and what etcd would do with each directory",
+		"give all directories that are left; if these are all, restore from the best source as a new cluster"},
 	CodeCopiedWhileRunning: {SeverityWarning, false,
 		"the files were copied while a server wrote to them, so they are of no one moment",
 		"pages that are whole but of a later transaction",

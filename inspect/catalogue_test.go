@@ -56,6 +56,9 @@ var madeByTests = map[Code]string{
 	CodeSourceChanged:       "TestChangeWhileReadingIsNoticed",
 	CodeWALUnreadable:       "TestLogCutShortWhileReadingIsNoticed",
 	CodeBackendUnreadable:   "TestOneUnreadablePageCostsOnePage",
+	CodeClusterDiverged:     "TestDivergenceNamesMemberRevisionAndKey",
+	CodeClusterOtherStore:   "TestOthersAreNotCompared",
+	CodeClusterQuorumLost:   "TestQuorumIsLostWithTwoOfThree",
 	CodeSpaceNearQuota:      "TestSpaceIsToldOfOnlyWhenItIsShort",
 	CodeSpaceFragmented:     "TestSpaceIsToldOfOnlyWhenItIsShort",
 	CodeKubeEncryptionMixed: "TestEncryptionAtRestIsCounted",
@@ -70,7 +73,7 @@ func TestEveryCodeIsProducedByAFixture(t *testing.T) {
 		}
 	}
 	tests := ""
-	for _, file := range []string{"inspect_test.go", "page_size_test.go", "check_space_test.go", "kubernetes_test.go", "../snapdb/scan/scan_test.go"} {
+	for _, file := range []string{"inspect_test.go", "page_size_test.go", "check_space_test.go", "compare_test.go", "kubernetes_test.go", "../snapdb/scan/scan_test.go"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 
 	"etcd-forensics/inspect/source"
 	"etcd-forensics/walreader"
@@ -18,6 +19,8 @@ import (
 type Options struct {
 	Digest bool // compute SHA-256 of every file read
 	Limits Limits
+
+	blocks *maphash.Seed // of the sums by which several sources are compared
 }
 
 // Inspect examines the sources and gives the case. An error (ctx ended) comes
@@ -26,6 +29,10 @@ func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case
 	opts.Limits = opts.Limits.orDefault()
 	c := &Case{SchemaVersion: SchemaVersion, Sources: []Source{}, Members: []Member{}, Findings: []Finding{}, NotExamined: []string{}}
 	order := map[string]int{}
+	if len(sources) > 1 {
+		seed := maphash.MakeSeed()
+		opts.blocks = &seed
+	}
 	var failed error
 	var all []*examination
 	for i, s := range sources {
@@ -42,7 +49,12 @@ func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case
 	for _, x := range all {
 		x.checkFit()
 		x.listUnapplied(ctx)
-		x.predictStartup()
+	}
+	if err := c.compare(ctx, all); err != nil && failed == nil {
+		failed = err
+		c.Interrupted = true
+	}
+	for _, x := range all {
 		x.member.Verdict = judge(x.findings, len(x.member.NotExamined) == 0)
 		c.Sources = append(c.Sources, x.source())
 		c.Members = append(c.Members, x.member)
@@ -86,6 +98,10 @@ type examination struct {
 	visit  func(raftlog.Entry, place) // told of each entry of that log, when not nil
 	snaps  []snapshot                 // by term and index
 	db     *database                  // the one that etcd would open; nil when none was read
+
+	aligned     *alignment // of log and database, once it was asked for
+	alignedOnce bool
+	diverged    bool // from the other sources, and blamed for it
 }
 
 func newExamination(s *source.Source, opts Options) *examination {

@@ -19,10 +19,9 @@ func JSON(w io.Writer, c *inspect.Case) error {
 		*inspect.Case
 		Members  []memberView  `json:"members"`
 		Findings []findingView `json:"findings"`
-	}{Case: c, Members: viewMembers(c.Members), Findings: make([]findingView, len(c.Findings))}
-	for i, f := range c.Findings {
-		view.Findings[i] = findingView{f, viewLocation(f.Location)}
-	}
+
+		Comparison *comparisonView `json:"comparison,omitempty"`
+	}{c, viewMembers(c.Members), viewFindings(c.Findings), viewComparison(c.Comparison)}
 	return Value(w, view)
 }
 
@@ -39,6 +38,14 @@ func Value(w io.Writer, v any) error {
 type findingView struct {
 	inspect.Finding
 	Location locationView `json:"location"`
+}
+
+func viewFindings(findings []inspect.Finding) []findingView {
+	views := make([]findingView, len(findings))
+	for i, f := range findings {
+		views[i] = findingView{f, viewLocation(f.Location)}
+	}
+	return views
 }
 
 type locationView struct {

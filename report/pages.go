@@ -183,14 +183,6 @@ func PageMapJSON(w io.Writer, m *query.PageMap) error {
 	return t.err
 }
 
-func viewFindings(findings []inspect.Finding) []findingView {
-	views := make([]findingView, len(findings))
-	for i, f := range findings {
-		views[i] = findingView{f, viewLocation(f.Location)}
-	}
-	return views
-}
-
 // PageListHeader writes the head of a list of pages, in the look of bbolt's.
 func PageListHeader(w io.Writer) error {
 	_, err := io.WriteString(w, "ID       TYPE        ITEMS  OVRFLW BUCKET\n======== =========== ====== ====== ============\n")

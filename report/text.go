@@ -23,7 +23,12 @@ type TextOptions struct {
 func Text(w io.Writer, c *inspect.Case, opts TextOptions) error {
 	t := &textWriter{w: w, color: opts.Color}
 	t.verdict(c)
+	t.choice(c)
 	t.findings(c)
+	if c.Comparison != nil {
+		t.printf("\n")
+		t.ranking(c.Comparison)
+	}
 	t.sources(c)
 	t.members(c)
 	for _, m := range c.Members {

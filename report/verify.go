@@ -100,10 +100,7 @@ func VerifyJSON(w io.Writer, r *backup.Report) error {
 		Backups []backupView `json:"backups"`
 	}{Report: r, Backups: make([]backupView, len(r.Backups))}
 	for i, b := range r.Backups {
-		view.Backups[i] = backupView{b, make([]findingView, len(b.Findings))}
-		for j, f := range b.Findings {
-			view.Backups[i].Findings[j] = findingView{f, viewLocation(f.Location)}
-		}
+		view.Backups[i] = backupView{b, viewFindings(b.Findings)}
 	}
 	return Value(w, view)
 }

@@ -242,7 +242,7 @@ func (v *verification) inspect(b *Backup, s *source.Source) {
 	}
 	v.checkHash(b, s, m)
 	bad := slices.DeleteFunc(slices.Clone(c.Findings), func(f inspect.Finding) bool {
-		return f.Severity < v.opts.Policy.FailOn || isHash(f.Code) || f.Code == inspect.CodeSpaceNearQuota // which restores all the same
+		return f.Severity < v.opts.Policy.FailOn || isHash(f.Code) || aside(f.Code)
 	})
 	notExamined := len(m.NotExamined)
 	if t := trailer(m); t.Present && t.Valid == nil {
@@ -293,6 +293,12 @@ func trailer(m *inspect.Member) inspect.Trailer {
 		return inspect.Trailer{}
 	}
 	return m.Backend.Trailer
+}
+
+// aside says whether a warning does not concern the restore: a quota that is near, and
+// values that are encrypted in several ways, as while keys are being changed.
+func aside(c inspect.Code) bool {
+	return c == inspect.CodeSpaceNearQuota || c == inspect.CodeKubeEncryptionMixed
 }
 
 func isHash(c inspect.Code) bool {

@@ -36,6 +36,17 @@ are unpacked to private temporary files; see --scratch.
 }
 
 func (p *program) runInspect(cmd *cobra.Command, paths []string) error {
+	return p.examine(cmd, paths, 1, func(w io.Writer, c *inspect.Case) error {
+		if p.writeOut == "json" {
+			return report.JSON(w, c)
+		}
+		return report.Text(w, c, report.TextOptions{Color: p.color()})
+	})
+}
+
+// examine inspects the paths, which must hold some sources at least, and writes what
+// render makes of the case.
+func (p *program) examine(cmd *cobra.Command, paths []string, least int, render func(io.Writer, *inspect.Case) error) error {
 	if err := p.checkOutput(paths); err != nil {
 		return err
 	}
@@ -45,16 +56,14 @@ func (p *program) runInspect(cmd *cobra.Command, paths []string) error {
 		return err
 	}
 	defer closeAll(sources)
+	if len(sources) < least {
+		return hinted{errors.New("there is one source only; nothing to compare it with"), "give two or more members or snapshots"}
+	}
 	bar.start(sources)
 	c, err := inspect.Inspect(cmd.Context(), sources, inspect.Options{Digest: !p.noDigest})
 	bar.finish()
 	c.AddProblems(problems)
-	werr := p.answer(func(w io.Writer) error {
-		if p.writeOut == "json" {
-			return report.JSON(w, c)
-		}
-		return report.Text(w, c, report.TextOptions{Color: p.color()})
-	})
+	werr := p.answer(func(w io.Writer) error { return render(w, c) })
 	if werr != nil {
 		p.exit = ExitPartial
 		return werr

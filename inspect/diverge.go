@@ -1,0 +1,675 @@
+package inspect
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"sync"
+
+	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/snapdb/scan"
+)
+
+// A holder is a source whose records are compared.
+type holder struct {
+	x        *examination
+	revision int64 // its newest
+	compact  int64 // below which it holds only what a compaction keeps
+	settled  bool  // no compaction is under way
+	rows     *scan.Rows
+}
+
+func newHolder(x *examination) *holder {
+	d := x.db
+	return &holder{
+		x: x, revision: d.revision(), compact: d.meta.revision(), settled: d.meta.scheduled <= d.meta.finished,
+		rows: scan.NewRows(d.tree, d.keyBucket()),
+	}
+}
+
+// compareHolders sorts by what does not depend on the order of the paths.
+func compareHolders(a, b *holder) int {
+	return cmp.Or(cmp.Compare(deref(a.x.member.MemberID, 0), deref(b.x.member.MemberID, 0)), cmp.Compare(b.revision, a.revision),
+		cmp.Compare(a.x.src.Path, b.x.src.Path))
+}
+
+// keyBucket gives the number of bucket key, -1 when there is none.
+func (d *database) keyBucket() int {
+	if b, ok := d.bucket[keyspace.BucketKey]; ok {
+		return b
+	}
+	return -1
+}
+
+// divergences finds where holders differ.
+//
+// Above the highest compact revision all of them hold every record, so each must
+// hold the same ones, up to the lowest of their revisions: sums of blocks of
+// revisions, taken in the pass, tell which blocks differ, and only these are read
+// again. At or below it they hold what the compaction keeps, the newest record of
+// each key that is there: the sums of that are compared when all were compacted at
+// the same revision, and otherwise the states of the keys as of it, in a pass of
+// their own.
+type divergences struct {
+	ctx     context.Context
+	holders []*holder
+	limit   int // differences listed
+
+	strangers []*holder // those of another store
+	behind    []*holder // those whose newest revision others have compacted away
+	common    int64     // the lowest revision
+	compact   int64     // the highest compact revision
+	list      []difference
+	reasons   map[*holder]string
+}
+
+// A difference is one record that is not the same everywhere.
+type difference struct {
+	revision keyspace.Revision
+	key      []byte
+	kind     string
+	blamed   []*holder // those that a majority or the log contradicts
+	between  []*holder
+	index    *uint64
+}
+
+// find compares all of them.
+func (d *divergences) find() error {
+	if err := d.sortOut(); err != nil || len(d.holders) < 2 {
+		return err
+	}
+	d.bounds()
+	if err := d.compareBase(); err != nil {
+		return err
+	}
+	d.compareBlocks()
+	d.compareIndexes()
+	slices.SortStableFunc(d.list, func(a, b difference) int { return cmp.Or(a.revision.Compare(b.revision), bytes.Compare(a.key, b.key)) })
+	return nil
+}
+
+// bounds sets the revisions between which all records must be the same.
+func (d *divergences) bounds() {
+	d.compact = -1
+	for _, h := range d.holders {
+		d.compact = max(d.compact, h.compact)
+	}
+	d.behind = nil
+	d.common = 0
+	for _, h := range d.holders {
+		if h.revision < d.compact {
+			d.behind = append(d.behind, h)
+		}
+		if d.common == 0 || h.revision < d.common {
+			d.common = h.revision
+		}
+	}
+}
+
+// level are those that hold all records from the highest compact revision up to
+// the lowest revision of theirs.
+func (d *divergences) level() (list []*holder, upTo int64) {
+	for _, h := range d.holders {
+		if slices.Contains(d.behind, h) {
+			continue
+		}
+		list = append(list, h)
+		if upTo == 0 || h.revision < upTo {
+			upTo = h.revision
+		}
+	}
+	return list, upTo
+}
+
+// sortOut leaves out the lone files that are of another store: a directory names
+// its cluster, a file does not.
+func (d *divergences) sortOut() error {
+	i := slices.IndexFunc(d.holders, func(h *holder) bool { return h.x.member.ClusterID != nil })
+	if i < 0 {
+		i = 0
+	}
+	if len(d.holders) == 0 {
+		return nil
+	}
+	first := d.holders[i]
+	kept := d.holders[:0:0]
+	for _, h := range d.holders {
+		if h != first && h.x.member.ClusterID == nil && !d.alike(first, h) {
+			same, differ, err := d.shared(first, h)
+			if err != nil {
+				return err
+			}
+			if differ > same {
+				d.strangers = append(d.strangers, h)
+				continue
+			}
+		}
+		kept = append(kept, h)
+	}
+	d.holders = kept
+	return nil
+}
+
+// alike says whether the sums alone show two to be of one store: the same base, or a
+// whole block of revisions that both hold.
+func (d *divergences) alike(a, b *holder) bool {
+	if a.compact == b.compact && a.settled && b.settled && a.x.db.blocks.Base == b.x.db.blocks.Base && a.x.db.blocks.Base.Records > 0 {
+		return true
+	}
+	lo, hi := max(a.compact, b.compact), min(a.revision, b.revision)
+	for at, sum := range a.x.db.blocks.Above {
+		if at<<scan.BlockBits > lo && (at+1)<<scan.BlockBits <= hi+1 && b.x.db.blocks.Above[at] == sum {
+			return true
+		}
+	}
+	return false
+}
+
+// shared counts the keys that two have in common, and those that contradict.
+func (d *divergences) shared(a, b *holder) (same, differ int64, err error) {
+	if a.revision > b.revision {
+		a, b = b, a
+	}
+	differ64, difference, err := d.states(a, b, 0, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	differ = differ64.Contradictions(a.revision)
+	return difference.Same, differ, nil
+}
+
+// states compares the keys of two as of revisions, 0 for the newest.
+func (d *divergences) states(a, b *holder, atA, atB int64) (*scan.Difference, *scan.DiffCounts, error) {
+	differ := scan.NewDiffer()
+	if _, err := scan.Run(d.ctx, a.x.db.tree, scan.Options{Again: true}, differ.Of(scan.Old, a.x.db.keyBucket(), atA)); err != nil {
+		return nil, nil, err
+	}
+	if _, err := scan.Run(d.ctx, b.x.db.tree, scan.Options{Again: true}, differ.Of(scan.New, b.x.db.keyBucket(), atB)); err != nil {
+		return nil, nil, err
+	}
+	difference := differ.Finish()
+	return difference, &difference.Counts, nil
+}
+
+// compareBase compares what is left at or below the highest compact revision.
+func (d *divergences) compareBase() error {
+	if d.compact < 0 {
+		return nil
+	}
+	level, _ := d.level()
+	if len(level) == 0 {
+		return nil
+	}
+	first := level[0]
+	differing := map[string]*baseKey{}
+	for _, h := range d.holders {
+		isBehind := slices.Contains(d.behind, h)
+		if h == first || !isBehind && h.compact == first.compact && h.settled && first.settled && h.x.db.blocks.Base == first.x.db.blocks.Base {
+			continue
+		}
+		if err := d.compareStates(first, h, isBehind, differing); err != nil {
+			return err
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(differing)) {
+		d.addBase(first, []byte(key), differing[key])
+	}
+	return nil
+}
+
+// A baseKey is a key whose state at the compact revision differs from the first
+// holder's.
+type baseKey struct {
+	revision int64
+	kind     map[*holder]string
+}
+
+// maxBaseKeys bounds the keys collected; a database put back from long ago differs
+// in all of them.
+const maxBaseKeys = 1 << 16
+
+// compareStates collects the keys whose states at the compact revision differ
+// between two. One whose newest revision has been compacted away by the first is
+// held against what the first has not written since.
+func (d *divergences) compareStates(first, h *holder, isBehind bool, differing map[string]*baseKey) error {
+	at, visible := d.compact, d.compact
+	if isBehind {
+		at, visible = 0, h.revision
+	}
+	difference, counts, err := d.states(h, first, at, at)
+	if err != nil || counts.Added+counts.Removed+counts.Changed+counts.Recreated == 0 {
+		return err
+	}
+	var mu sync.Mutex
+	add := func(e *scan.Differing) {
+		if isBehind && (e.NewRevision == 0 || e.NewRevision > visible) {
+			return // written or deleted since
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		k := differing[string(e.Key)]
+		if k == nil {
+			if len(differing) >= maxBaseKeys {
+				return
+			}
+			k = &baseKey{revision: max(e.OldRevision, e.NewRevision), kind: map[*holder]string{}}
+			differing[string(e.Key)] = k
+		}
+		k.revision = min(k.revision, max(e.OldRevision, e.NewRevision))
+		k.kind[h] = kindOfState(e)
+	}
+	if _, err := scan.Run(d.ctx, first.x.db.tree, scan.Options{Again: true}, difference.Names(scan.New, first.x.db.keyBucket(), at, add)); err != nil || isBehind {
+		return err
+	}
+	_, err = scan.Run(d.ctx, h.x.db.tree, scan.Options{Again: true}, difference.Names(scan.Old, h.x.db.keyBucket(), at, add))
+	return err
+}
+
+// kindOfState says how the old side, a holder, differs from the new one, the first.
+func kindOfState(e *scan.Differing) string {
+	switch {
+	case e.OldRevision == 0:
+		return DivergenceMissing
+	case e.NewRevision == 0:
+		return DivergenceExtra
+	case e.ValueChanged:
+		return DivergenceValue
+	}
+	return DivergenceMetadata
+}
+
+// addBase blames for a key of the base: the first when it differs from all others,
+// otherwise those that differ from it, when the rest is a majority.
+func (d *divergences) addBase(first *holder, key []byte, k *baseKey) {
+	n := len(d.holders)
+	var differ []*holder
+	for _, h := range d.holders {
+		if k.kind[h] != "" {
+			differ = append(differ, h)
+		}
+	}
+	diff := difference{revision: keyspace.Revision{Main: k.revision}, key: key, kind: k.kind[differ[0]], between: append([]*holder{first}, differ...)}
+	switch {
+	case n-len(differ) > n/2:
+		diff.blamed = differ
+	case len(differ) == n-1 && n > 2 && sameKind(k.kind):
+		diff.blamed, diff.kind = []*holder{first}, opposite(diff.kind)
+	default:
+		d.askLogs(&diff)
+	}
+	d.list = append(d.list, diff)
+}
+
+func sameKind(kinds map[*holder]string) bool {
+	first := ""
+	for _, k := range kinds {
+		if first != "" && k != first {
+			return false
+		}
+		first = k
+	}
+	return true
+}
+
+func opposite(kind string) string {
+	switch kind {
+	case DivergenceMissing:
+		return DivergenceExtra
+	case DivergenceExtra:
+		return DivergenceMissing
+	}
+	return kind
+}
+
+// compareBlocks compares what lies above the compact revision, block by block.
+func (d *divergences) compareBlocks() {
+	level, upTo := d.level()
+	if len(level) < 2 || upTo <= d.compact {
+		return
+	}
+	blocks := map[int64]bool{}
+	for _, h := range level {
+		for at := range h.x.db.blocks.Above {
+			blocks[at] = true
+		}
+	}
+	for _, at := range slices.Sorted(maps.Keys(blocks)) {
+		from, to := max(at<<scan.BlockBits, d.compact+1), min((at+1)<<scan.BlockBits-1, upTo)
+		whole := from == at<<scan.BlockBits && to == (at+1)<<scan.BlockBits-1
+		if from > to || whole && !slices.ContainsFunc(level, func(h *holder) bool { return h.x.db.blocks.Above[at] != level[0].x.db.blocks.Above[at] }) {
+			continue
+		}
+		d.compareRecords(level, from, to)
+	}
+}
+
+// A stamp is one record of a block.
+type stamp struct {
+	revision keyspace.Revision
+	sum      uint64
+}
+
+// compareRecords reads the records of some revisions, and compares them one by one.
+func (d *divergences) compareRecords(level []*holder, from, to int64) {
+	seed := maphash.MakeSeed()
+	lists := make([][]stamp, len(level))
+	for i, h := range level {
+		h.between(from, to, func(rev keyspace.Revision, key, value []byte) bool {
+			lists[i] = append(lists[i], stamp{rev, maphash.Bytes(seed, append(append(make([]byte, 0, 256), key...), value...))})
+			return true
+		})
+	}
+	for i := range lists {
+		if i > 0 && !slices.Equal(lists[i], lists[0]) {
+			d.walk(level, lists)
+			return
+		}
+	}
+}
+
+// between visits the records of the revisions from one to another.
+func (h *holder) between(from, to int64, visit func(rev keyspace.Revision, key, value []byte) bool) {
+	h.rows.From(keyspace.Revision{Main: from}.Append(nil), func(r scan.Row) bool {
+		rev, ok := keyspace.DecodeRevision(r.Key)
+		if !ok {
+			return true
+		}
+		return rev.Main <= to && visit(rev, r.Key, r.Value)
+	})
+}
+
+// walk goes through the records of several holders side by side.
+func (d *divergences) walk(level []*holder, lists [][]stamp) {
+	for {
+		var next *keyspace.Revision
+		for _, l := range lists {
+			if len(l) > 0 && (next == nil || compareStamps(l[0].revision, *next) < 0) {
+				next = &l[0].revision
+			}
+		}
+		if next == nil {
+			return
+		}
+		rev := *next
+		states := map[uint64][]*holder{} // by sum; 0 for those that lack it
+		for i, l := range lists {
+			sum := uint64(0)
+			if len(l) > 0 && compareStamps(l[0].revision, rev) == 0 {
+				sum = max(l[0].sum, 1)
+				lists[i] = l[1:]
+			}
+			states[sum] = append(states[sum], level[i])
+		}
+		if len(states) > 1 {
+			d.addRecord(rev, states)
+		}
+	}
+}
+
+// compareStamps orders by main and sub revision: a tombstone and a value at one
+// place are two states of it.
+func compareStamps(a, b keyspace.Revision) int {
+	return cmp.Or(cmp.Compare(a.Main, b.Main), cmp.Compare(a.Sub, b.Sub))
+}
+
+// addRecord blames for one record above the compact revision.
+func (d *divergences) addRecord(rev keyspace.Revision, states map[uint64][]*holder) {
+	if len(d.list) >= maxBaseKeys {
+		d.list[len(d.list)-1].revision = rev // how far it goes is known all the same
+		return
+	}
+	diff := difference{revision: rev}
+	n := 0
+	var most []*holder
+	for _, sum := range slices.Sorted(maps.Keys(states)) {
+		n += len(states[sum])
+		if len(states[sum]) > len(most) {
+			most = states[sum]
+		}
+		diff.between = append(diff.between, states[sum]...)
+	}
+	slices.SortFunc(diff.between, compareHolders)
+	lack := states[0]
+	var has []*holder
+	for _, h := range diff.between {
+		if !slices.Contains(lack, h) {
+			has = append(has, h)
+		}
+	}
+	diff.key = has[0].keyAt(rev)
+	switch {
+	case len(lack) == 0:
+		diff.kind = kindOfRecords(rev, states)
+	case len(lack) > n/2:
+		diff.kind = DivergenceExtra
+	default:
+		diff.kind = DivergenceMissing
+	}
+	if 2*len(most) > n {
+		for _, h := range diff.between {
+			if !slices.Contains(most, h) {
+				diff.blamed = append(diff.blamed, h)
+			}
+		}
+		diff.index = d.entryBehind(most, rev.Main)
+	} else {
+		d.askLogs(&diff)
+	}
+	if len(diff.blamed) > 0 && len(lack) > 0 {
+		diff.kind = DivergenceMissing
+		if !slices.Contains(lack, diff.blamed[0]) {
+			diff.kind = DivergenceExtra
+			diff.key = diff.blamed[0].keyAt(rev)
+		}
+	}
+	d.list = append(d.list, diff)
+}
+
+// recordAt gives a record's value, nil when there is none.
+func (h *holder) recordAt(rev keyspace.Revision) (value []byte, tombstone bool) {
+	h.between(rev.Main, rev.Main, func(at keyspace.Revision, _, v []byte) bool {
+		if at.Sub == rev.Sub {
+			value, tombstone = bytes.Clone(v), at.Tombstone
+			return false
+		}
+		return at.Sub < rev.Sub
+	})
+	return value, tombstone
+}
+
+func (h *holder) keyAt(rev keyspace.Revision) []byte {
+	value, _ := h.recordAt(rev)
+	kv, err := keyspace.DecodeKeyValue(value)
+	if err != nil {
+		return nil
+	}
+	return kv.Key
+}
+
+// kindOfRecords says how the records of one revision differ.
+func kindOfRecords(rev keyspace.Revision, states map[uint64][]*holder) string {
+	var first *keyspace.KeyValue
+	for _, sum := range slices.Sorted(maps.Keys(states)) {
+		value, _ := states[sum][0].recordAt(rev)
+		kv, err := keyspace.DecodeKeyValue(value)
+		if err != nil {
+			return DivergenceValue
+		}
+		if first == nil {
+			first = &kv
+		} else if !bytes.Equal(kv.Key, first.Key) || !bytes.Equal(kv.Value, first.Value) {
+			return DivergenceValue
+		}
+	}
+	return DivergenceMetadata
+}
+
+// askLogs blames by the logs, where no majority does: those whose own log
+// contradicts them, or all but those whose own log proves their record.
+func (d *divergences) askLogs(diff *difference) {
+	var contradicted, proven, other []*holder
+	for _, h := range diff.between {
+		switch {
+		case h.x.contradictedAt(diff.revision.Main):
+			contradicted = append(contradicted, h)
+		case h.x.producedAt(diff.revision.Main) != nil:
+			proven = append(proven, h)
+		default:
+			other = append(other, h)
+		}
+	}
+	switch {
+	case len(contradicted) > 0 && len(contradicted) < len(diff.between):
+		diff.blamed = contradicted
+	case len(proven) == 1 && len(contradicted) == 0:
+		diff.blamed = other
+	}
+	diff.index = d.entryBehind(proven, diff.revision.Main)
+}
+
+// contradictedAt says whether the member's own log contradicts its database at a
+// revision.
+func (x *examination) contradictedAt(revision int64) bool {
+	return slices.ContainsFunc(x.findings, func(f Finding) bool {
+		return f.Code == CodeMVCCWALMismatch && f.Location.Revision != nil && *f.Location.Revision == revision
+	})
+}
+
+// producedAt gives the entry of the member's own log that produced a revision,
+// where that is proven; nil otherwise.
+func (x *examination) producedAt(revision int64) *uint64 {
+	if !x.alignedOnce {
+		x.alignedOnce = true
+		x.aligned = x.alignLog(x.db.revision())
+	}
+	if x.aligned == nil {
+		return nil
+	}
+	for i, rev := range x.aligned.produced {
+		if rev == revision {
+			return &x.aligned.writes[i].index
+		}
+	}
+	return nil
+}
+
+func (d *divergences) entryBehind(holders []*holder, revision int64) *uint64 {
+	for _, h := range holders {
+		if index := h.x.producedAt(revision); index != nil {
+			return index
+		}
+	}
+	return nil
+}
+
+// compareIndexes finds members that have applied the same entries and are at
+// different revisions, though all records that both hold are the same.
+func (d *divergences) compareIndexes() {
+	if len(d.list) > 0 {
+		return
+	}
+	for i, a := range d.holders {
+		for _, b := range d.holders[i+1:] {
+			if a.x.db.meta.index == 0 || a.x.db.meta.index != b.x.db.meta.index || a.revision == b.revision || a.x.db.meta.revision() >= min(a.revision, b.revision)+1 {
+				continue
+			}
+			less, more := a, b
+			if a.revision > b.revision {
+				less, more = b, a
+			}
+			rev := keyspace.Revision{Main: less.revision + 1}
+			diff := difference{revision: rev, key: more.keyAt(rev), kind: DivergenceMissing, between: []*holder{a, b}}
+			d.askLogs(&diff)
+			if slices.Contains(diff.blamed, more) {
+				diff.kind = DivergenceExtra
+			}
+			d.list = append(d.list, diff)
+			return
+		}
+	}
+}
+
+// report turns differences into what the comparison lists and the findings.
+func (d *divergences) report(c *Comparison) []Finding {
+	spread := map[string]*Diverging{}
+	firsts := map[string]difference{}
+	for _, diff := range d.list {
+		names := []string{}
+		for _, h := range diff.blamed {
+			names = append(names, h.x.src.Path)
+		}
+		if len(names) == 0 {
+			names = []string{""}
+		}
+		for _, name := range names {
+			s := spread[name]
+			if s == nil {
+				s = &Diverging{Member: name, FirstRevision: diff.revision.Main}
+				spread[name] = s
+				firsts[name] = diff
+			}
+			s.Differences++
+			s.LastRevision = diff.revision.Main
+			if len(c.Divergences) < d.limit {
+				c.Divergences = append(c.Divergences, Divergence{
+					Revision: diff.revision.Main, Key: diff.key, Member: name, Between: pathsOf(diff.between), Kind: diff.kind, Index: diff.index})
+			}
+		}
+	}
+	var findings []Finding
+	for _, name := range slices.Sorted(maps.Keys(spread)) {
+		c.Diverging = append(c.Diverging, *spread[name])
+		f := divergedFinding(name, firsts[name], spread[name])
+		if name == "" {
+			findings = append(findings, f)
+			continue
+		}
+		for _, h := range firsts[name].blamed {
+			if h.x.src.Path == name {
+				f.Location.File = h.x.db.file.Path
+				h.x.find(f)
+				h.x.diverged = true
+			}
+		}
+	}
+	for _, h := range d.strangers {
+		h.x.find(newFinding(CodeClusterOtherStore, h.x.src.Path, "more of its keys contradict those of the others than agree with them: it is of another cluster").inFile(h.x.db.file.Path))
+	}
+	return findings
+}
+
+func pathsOf(holders []*holder) []string {
+	paths := []string{}
+	for _, h := range holders {
+		paths = append(paths, h.x.src.Path)
+	}
+	return paths
+}
+
+func divergedFinding(name string, first difference, s *Diverging) Finding {
+	says := map[string]string{
+		DivergenceMissing: "lacks the record", DivergenceExtra: "has a record that the others lack",
+		DivergenceValue: "has another value", DivergenceMetadata: "has another version, create revision or lease",
+	}[first.kind]
+	who := name
+	if who == "" {
+		who = "nothing decides which is right: one"
+	}
+	message := fmt.Sprintf("%s %s at revision %d (key %s)", who, says, s.FirstRevision, quoteKey(first.key))
+	if first.index != nil {
+		message += fmt.Sprintf(", which entry %d wrote", *first.index)
+	}
+	if s.Differences > 1 {
+		message += fmt.Sprintf("; %d records differ, up to revision %d", s.Differences, s.LastRevision)
+	}
+	f := newFinding(CodeClusterDiverged, name, message).atRevision(s.FirstRevision)
+	f.Location.Key = first.key
+	if first.index != nil {
+		f = f.atIndex(*first.index)
+	}
+	return f
+}

@@ -1,0 +1,146 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"etcd-forensics/inspect"
+)
+
+// Compare writes how the sources of a case compare, for people.
+func Compare(w io.Writer, c *inspect.Case, opts TextOptions) error {
+	t := &textWriter{w: w, color: opts.Color}
+	t.choice(c)
+	t.printf("\n")
+	t.ranking(c.Comparison)
+	t.findings(c)
+	return t.err
+}
+
+// CompareJSON writes members and comparison of a case.
+func CompareJSON(w io.Writer, c *inspect.Case) error {
+	return Value(w, struct {
+		SchemaVersion int             `json:"schemaVersion"`
+		Members       []memberView    `json:"members"`
+		Comparison    *comparisonView `json:"comparison"`
+		Findings      []findingView   `json:"findings"`
+		NotExamined   []string        `json:"notExamined"`
+	}{c.SchemaVersion, viewMembers(c.Members), viewComparison(c.Comparison), viewFindings(c.Findings), c.NotExamined})
+}
+
+type comparisonView struct {
+	*inspect.Comparison
+	Divergences []divergenceView `json:"divergences"`
+}
+
+type divergenceView struct {
+	inspect.Divergence
+	Key         string `json:"key"`
+	KeyEncoding string `json:"keyEncoding,omitempty"`
+}
+
+func viewComparison(c *inspect.Comparison) *comparisonView {
+	if c == nil {
+		return nil
+	}
+	v := &comparisonView{c, make([]divergenceView, len(c.Divergences))}
+	for i, d := range c.Divergences {
+		text, encoding := Key(d.Key)
+		v.Divergences[i] = divergenceView{d, text, encoding}
+	}
+	return v
+}
+
+// choice writes which source to trust, whether they agree, and the quorum.
+func (t *textWriter) choice(c *inspect.Case) {
+	k := c.Comparison
+	if k == nil {
+		return
+	}
+	switch {
+	case k.Best == "":
+		t.printf("%s: none of the sources is usable\n", t.paint(red, "best"))
+	default:
+		t.wrapHanging(t.paint(bold, "best")+": ", "  ", fmt.Sprintf("%s: %s", Plain(k.Best), k.Ranking[0].Reason))
+	}
+	t.agreement(k)
+	if q := k.Quorum; q != nil {
+		state := "a quorum of the voters could start"
+		if !q.Enough {
+			state = t.paint(yellow, "quorum is lost")
+		}
+		t.wrapHanging(state+": ", "  ", fmt.Sprintf("%d of %d voters could, of the directories given; %d are needed", len(q.Startable), len(q.Voters), q.Needed))
+	}
+}
+
+func (t *textWriter) agreement(k *inspect.Comparison) {
+	switch {
+	case k.Agree == nil:
+		t.printf("contents were not compared\n")
+	case *k.Agree:
+		t.printf("%s up to revision %d\n", t.paint(green, "all contents agree"), *k.CommonRevision)
+	default:
+		t.printf("%s before revision %d\n", t.paint(red, "contents differ"), *k.CommonRevision+1)
+	}
+}
+
+// ranking writes the sources in the order in which to trust them, and where they
+// differ.
+func (t *textWriter) ranking(k *inspect.Comparison) {
+	var rows [][]string
+	for i, r := range k.Ranking {
+		usable := "yes"
+		if !r.Usable {
+			usable = "no"
+		}
+		rows = append(rows, []string{fmt.Sprint(i + 1), label(r.Member), optional(r.LastTerm), optional(r.LastIndex), optional(r.ConsistentIndex), optional(r.Revision), usable})
+	}
+	t.table([]string{"", "SOURCE", "LAST TERM", "LAST INDEX", "APPLIED", "REVISION", "USABLE"}, rows)
+	for i, r := range k.Ranking {
+		t.wrapHanging(fmt.Sprintf("%d. ", i+1), "   ", fmt.Sprintf("%s: %s", Plain(r.Member), r.Reason))
+	}
+	t.divergences(k)
+	for _, n := range k.NotCompared {
+		t.wrapHanging("not compared: ", "  ", fmt.Sprintf("%s: %s", Plain(n.Member), n.Reason))
+	}
+}
+
+// divergences lists where sources differ, without values.
+func (t *textWriter) divergences(k *inspect.Comparison) {
+	if len(k.Divergences) == 0 {
+		return
+	}
+	t.printf("\n")
+	var rows [][]string
+	for _, d := range k.Divergences {
+		who := "nothing decides"
+		if d.Member != "" {
+			who = label(d.Member)
+		}
+		rows = append(rows, []string{fmt.Sprint(d.Revision), quoted(d.Key), d.Kind, who, optional(d.Index)})
+	}
+	t.table([]string{"REVISION", "KEY", "KIND", "DIFFERS", "ENTRY"}, rows)
+	for _, s := range k.Diverging {
+		if s.Differences > 1 {
+			name := "sources between which nothing decides"
+			if s.Member != "" {
+				name = Plain(s.Member)
+			}
+			t.printf("%s: %d records differ, from revision %d to %d\n", name, s.Differences, s.FirstRevision, s.LastRevision)
+		}
+	}
+	var names []string
+	for _, name := range k.Divergences[0].Between {
+		names = append(names, Plain(name))
+	}
+	t.wrapHanging("the first is between ", "  ", strings.Join(names, ", "))
+}
+
+// optional prints a number that may be missing.
+func optional[N int64 | uint64](n *N) string {
+	if n == nil {
+		return "-"
+	}
+	return fmt.Sprint(*n)
+}
