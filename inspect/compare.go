@@ -86,7 +86,8 @@ func compareContents(ctx context.Context, all []*examination) (*Comparison, []Fi
 			c.NotCompared = append(c.NotCompared, NotCompared{x.src.Path, reason})
 			continue
 		}
-		holders = append(holders, newHolder(x))
+		x.held = newHolder(x)
+		holders = append(holders, x.held)
 	}
 	// What is found must not depend on the order of the paths.
 	slices.SortFunc(holders, compareHolders)

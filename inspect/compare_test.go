@@ -217,7 +217,7 @@ func TestNothingDecidesBetweenTwoSnapshots(t *testing.T) {
 // TestBestLosesNothingThatIsProven: for every choice of members of real clusters
 // that were killed under load.
 func TestBestLosesNothingThatIsProven(t *testing.T) {
-	for _, name := range []string{"cluster3-3.5-crash", "cluster3-3.7-crash"} {
+	for _, name := range []string{"cluster3-3.5-crash", "cluster3-3.6-crash", "cluster3-3.7-crash"} {
 		dir := fixtures.Dir(t, name)
 		for set := 1; set < 8; set++ {
 			var paths []string
@@ -344,5 +344,64 @@ func TestQuorumIsLostWithTwoOfThree(t *testing.T) {
 	}
 	if got := codes(c); !slices.Contains(got, "cluster-quorum-lost") {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestOlderDatabaseUnderANewerLog: m3's database in m1's directory. Nothing
+// diverges, and the log brings back what the database lacks.
+func TestOlderDatabaseUnderANewerLog(t *testing.T) {
+	dir := fixtures.Dir(t, "cluster3-3.7-crash")
+	old, err := os.ReadFile(filepath.Join(dir, "m3", "member", "snap", "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m1, m2 := filepath.Join(dir, "m1"), filepath.Join(dir, "m2")
+	if err := os.WriteFile(filepath.Join(m1, "member", "snap", "db"), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := compareAll(t, m1, m2)
+	for _, r := range c.Comparison.Ranking {
+		if !r.Usable || r.Loses.Entries > 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	if !*c.Comparison.Agree || c.Comparison.Best != m2 {
+		t.Errorf("%+v", c.Comparison)
+	}
+}
+
+// TestKnownIncidentsAreNamed makes the traces that they leave.
+func TestKnownIncidentsAreNamed(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(b *bbolt.Bucket) error
+		says   string
+	}{
+		{"applied twice", func(b *bbolt.Bucket) error {
+			last, v := b.Cursor().Last()
+			rev, _ := keyspace.DecodeRevision(last)
+			kv := &mvccpb.KeyValue{}
+			if err := proto.Unmarshal(v, kv); err != nil {
+				return err
+			}
+			rev.Main, rev.Sub = rev.Main+1, 0
+			kv.ModRevision, kv.Version = rev.Main, kv.Version+1
+			return put(b, rev.Append(nil), kv)
+		}, "issues/14685"},
+		{"lost", func(b *bbolt.Bucket) error {
+			k, _ := record(b, 1500)
+			return b.Delete(k)
+		}, "issues/13766"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := fixtures.Dir(t, "cluster3-3.5-crash")
+			m3 := filepath.Join(dir, "m3")
+			onDB(t, m3, c.change)
+			found := compareAll(t, filepath.Join(dir, "m1"), filepath.Join(dir, "m2"), m3)
+			i := slices.IndexFunc(found.Findings, func(f inspect.Finding) bool { return f.Code == inspect.CodeClusterDiverged })
+			if i < 0 || found.Findings[i].Member != m3 || !strings.Contains(found.Findings[i].Message, c.says) {
+				t.Errorf("%+v", found.Findings)
+			}
+		})
 	}
 }

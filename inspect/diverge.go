@@ -629,7 +629,8 @@ func (d *divergences) report(c *Comparison) []Finding {
 			continue
 		}
 		for _, h := range firsts[name].blamed {
-			if h.x.src.Path == name {
+			if first := firsts[name]; h.x.src.Path == name {
+				f.Message += knownIncident(h, &first)
 				f.Location.File = h.x.db.file.Path
 				h.x.find(f)
 				h.x.diverged = true

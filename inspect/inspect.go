@@ -101,7 +101,8 @@ type examination struct {
 
 	aligned     *alignment // of log and database, once it was asked for
 	alignedOnce bool
-	diverged    bool // from the other sources, and blamed for it
+	held        *holder // what is compared with other sources; nil when nothing is
+	diverged    bool    // from the other sources, and blamed for it
 }
 
 func newExamination(s *source.Source, opts Options) *examination {

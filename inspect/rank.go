@@ -24,6 +24,9 @@ type Ranked struct {
 	// Loses is what choosing it loses of what is proven, or of what the best one has
 	// when nothing is proven.
 	Loses Loss `json:"loses"`
+	// Behind is what the best one's database has seen since; nil when nothing, or when the
+	// two cannot be compared.
+	Behind *Behind `json:"behind"`
 }
 
 // A Loss counts what a choice loses.
@@ -78,6 +81,9 @@ func rankSources(all []*examination, c *Comparison) {
 	}
 	for _, k := range list {
 		k.explain(list[0], reference, proven)
+		if k.ranked.Usable {
+			k.ranked.Behind = behind(list[0].x.held, k.x.held)
+		}
 		c.Ranking = append(c.Ranking, k.ranked)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"etcd-forensics/inspect"
 )
@@ -31,6 +32,7 @@ func CompareJSON(w io.Writer, c *inspect.Case) error {
 
 type comparisonView struct {
 	*inspect.Comparison
+	Ranking     []rankedView     `json:"ranking"`
 	Divergences []divergenceView `json:"divergences"`
 }
 
@@ -40,11 +42,43 @@ type divergenceView struct {
 	KeyEncoding string `json:"keyEncoding,omitempty"`
 }
 
+type rankedView struct {
+	inspect.Ranked
+	Behind *behindView `json:"behind"`
+}
+
+type behindView struct {
+	inspect.Behind
+	Prefixes []behindPrefixView `json:"prefixes"`
+}
+
+type behindPrefixView struct {
+	Prefix      string `json:"prefix"`
+	KeyEncoding string `json:"keyEncoding,omitempty"`
+	Keys        int64  `json:"keys"`
+}
+
+func viewRanked(r inspect.Ranked) rankedView {
+	v := rankedView{Ranked: r}
+	if r.Behind == nil {
+		return v
+	}
+	v.Behind = &behindView{*r.Behind, []behindPrefixView{}}
+	for _, p := range r.Behind.Prefixes {
+		text, encoding := Key(p.Prefix)
+		v.Behind.Prefixes = append(v.Behind.Prefixes, behindPrefixView{text, encoding, p.Keys})
+	}
+	return v
+}
+
 func viewComparison(c *inspect.Comparison) *comparisonView {
 	if c == nil {
 		return nil
 	}
-	v := &comparisonView{c, make([]divergenceView, len(c.Divergences))}
+	v := &comparisonView{c, make([]rankedView, len(c.Ranking)), make([]divergenceView, len(c.Divergences))}
+	for i, r := range c.Ranking {
+		v.Ranking[i] = viewRanked(r)
+	}
 	for i, d := range c.Divergences {
 		text, encoding := Key(d.Key)
 		v.Divergences[i] = divergenceView{d, text, encoding}
@@ -98,12 +132,32 @@ func (t *textWriter) ranking(k *inspect.Comparison) {
 	}
 	t.table([]string{"", "SOURCE", "LAST TERM", "LAST INDEX", "APPLIED", "REVISION", "USABLE"}, rows)
 	for i, r := range k.Ranking {
-		t.wrapHanging(fmt.Sprintf("%d. ", i+1), "   ", fmt.Sprintf("%s: %s", Plain(r.Member), r.Reason))
+		t.wrapHanging(fmt.Sprintf("%d. ", i+1), "   ", fmt.Sprintf("%s: %s%s", Plain(r.Member), r.Reason, behindText(r.Behind)))
 	}
 	t.divergences(k)
 	for _, n := range k.NotCompared {
 		t.wrapHanging("not compared: ", "  ", fmt.Sprintf("%s: %s", Plain(n.Member), n.Reason))
 	}
+}
+
+// behindText says what has happened since a source's revision.
+func behindText(b *inspect.Behind) string {
+	if b == nil || b.Keys == 0 {
+		return ""
+	}
+	atLeast, ago := "", ""
+	if b.AtLeast {
+		atLeast = "at least "
+	}
+	if b.Seconds != nil {
+		ago = fmt.Sprintf(", about %s", time.Duration(*b.Seconds)*time.Second)
+	}
+	var most []string
+	for _, p := range b.Prefixes[:min(len(b.Prefixes), 3)] {
+		most = append(most, fmt.Sprintf("%s %d", quoted(p.Prefix), p.Keys))
+	}
+	return fmt.Sprintf("; its database is %s%s behind the best one's, in which %s%s changed since (%s)",
+		plural(b.Revisions, "revision"), ago, atLeast, plural(b.Keys, "key"), strings.Join(most, ", "))
 }
 
 // divergences lists where sources differ, without values.
