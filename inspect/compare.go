@@ -18,7 +18,9 @@ type Comparison struct {
 	// NotCompared says which sources were left out of the comparison of contents, and
 	// why.
 	NotCompared []NotCompared `json:"notCompared"`
-	Quorum      *Quorum       `json:"quorum"` // nil when no member directory says who votes
+	// Known are differences that versions of etcd make and that are no divergence.
+	Known  []NotCompared `json:"known"`
+	Quorum *Quorum       `json:"quorum"` // nil when no member directory says who votes
 }
 
 // A Divergence is one revision at which sources differ.
@@ -49,7 +51,7 @@ type Diverging struct {
 	LastRevision  int64  `json:"lastRevision"`
 }
 
-// NotCompared is a source whose content was not compared.
+// NotCompared is a source, or a part of it, that was not compared.
 type NotCompared struct {
 	Member string `json:"member"`
 	Reason string `json:"reason"`
@@ -77,7 +79,7 @@ func compareContents(ctx context.Context, all []*examination) (*Comparison, []Fi
 	if len(all) < 2 {
 		return nil, nil, nil
 	}
-	c := &Comparison{Ranking: []Ranked{}, Divergences: []Divergence{}, Diverging: []Diverging{}, NotCompared: []NotCompared{}}
+	c := &Comparison{Ranking: []Ranked{}, Divergences: []Divergence{}, Diverging: []Diverging{}, NotCompared: []NotCompared{}, Known: []NotCompared{}}
 	cluster := mainCluster(all)
 	var holders []*holder
 	for _, x := range all {
@@ -101,6 +103,7 @@ func compareContents(ctx context.Context, all []*examination) (*Comparison, []Fi
 		agree := len(d.list) == 0
 		c.CommonRevision, c.Agree = &d.common, &agree
 	}
+	d.known(c)
 	findings := d.report(c)
 	return c, findings, err
 }

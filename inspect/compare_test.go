@@ -14,6 +14,10 @@ import (
 	"go.etcd.io/bbolt"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
+	"go.etcd.io/etcd/pkg/v3/traceutil"
+	"go.etcd.io/etcd/server/v3/lease"
+	"go.etcd.io/etcd/server/v3/storage/backend"
+	"go.etcd.io/etcd/server/v3/storage/mvcc"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
@@ -403,5 +407,75 @@ func TestKnownIncidentsAreNamed(t *testing.T) {
 				t.Errorf("%+v", found.Findings)
 			}
 		})
+	}
+}
+
+// compactAt lets etcd's own store compact a member's database.
+func compactAt(t testing.TB, member string, revision int64) {
+	t.Helper()
+	be := backend.NewDefaultBackend(zap.NewNop(), filepath.Join(member, "member", "snap", "db"))
+	store := mvcc.New(zap.NewNop(), be, &lease.FakeLessor{}, mvcc.StoreConfig{})
+	_, trace := traceutil.EnsureTrace(t.Context(), zap.NewNop(), "compaction")
+	done, err := store.Compact(trace, revision)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	store.Commit()
+	store.Close()
+	if err := be.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMembersCompactedAtDifferentRevisions are compared by what the highest
+// compaction keeps: they agree, and a difference below it is found.
+func TestMembersCompactedAtDifferentRevisions(t *testing.T) {
+	dir := fixtures.Dir(t, "cluster3-3.7-crash")
+	m1, m2, m3 := filepath.Join(dir, "m1"), filepath.Join(dir, "m2"), filepath.Join(dir, "m3")
+	compactAt(t, m1, 1700)
+	compactAt(t, m2, 2300) // beyond m3's newest revision, 2100
+	c := compareAll(t, m1, m2, m3)
+	if !*c.Comparison.Agree || len(c.Comparison.NotCompared) > 0 {
+		t.Fatalf("%+v", c.Comparison)
+	}
+	for _, injured := range []string{m1, m2, m3} {
+		db := filepath.Join(injured, "member", "snap", "db")
+		whole, err := os.ReadFile(db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var key []byte
+		onDB(t, injured, func(b *bbolt.Bucket) error {
+			k, kv := record(b, 1) // one that all compactions keep
+			key = kv.Key
+			kv.Value[0] ^= 1
+			return put(b, k, kv)
+		})
+		c := compareAll(t, m1, m2, m3)
+		if d := c.Comparison.Divergences; len(d) != 1 || d[0].Member != injured || !bytes.Equal(d[0].Key, key) || d[0].Kind != inspect.DivergenceValue {
+			t.Errorf("%s: %+v", filepath.Base(injured), d)
+		}
+		if err := os.WriteFile(db, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestDeletionsAtTheCompactRevisionAreNoDivergence: some versions keep them. The
+// difference is named.
+func TestDeletionsAtTheCompactRevisionAreNoDivergence(t *testing.T) {
+	dir := fixtures.Dir(t, "cluster3-3.7-crash")
+	m1, m2 := filepath.Join(dir, "m1"), filepath.Join(dir, "m2")
+	onDB(t, m2, func(b *bbolt.Bucket) error {
+		v, err := proto.Marshal(&mvccpb.KeyValue{Key: []byte("gone")})
+		if err != nil {
+			return err
+		}
+		return b.Put(keyspace.Revision{Main: 642, Sub: 9, Tombstone: true}.Append(nil), v)
+	})
+	c := compareAll(t, m1, m2)
+	if !*c.Comparison.Agree || len(c.Comparison.Known) != 1 || c.Comparison.Known[0].Member != m2 || !strings.Contains(c.Comparison.Known[0].Reason, "1 deletion") {
+		t.Errorf("%+v", c.Comparison)
 	}
 }

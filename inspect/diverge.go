@@ -593,6 +593,25 @@ func (d *divergences) compareIndexes() {
 	}
 }
 
+// known names the deletions at the compact revision: servers before 3.4.34, 3.5.16
+// and 3.6 delete them, later ones keep them, so that members of one cluster can
+// differ in them for a while (https://github.com/etcd-io/etcd/issues/18089).
+func (d *divergences) known(c *Comparison) {
+	for _, h := range d.holders {
+		if n := h.x.db.blocks.Deletions; slices.ContainsFunc(d.holders, func(o *holder) bool { return o.compact == h.compact && o.x.db.blocks.Deletions < n }) {
+			c.Known = append(c.Known, NotCompared{h.x.src.Path, fmt.Sprintf("it holds %s at the compact revision %d, which some versions of etcd keep and others do not: no divergence", deletions(n), h.compact)})
+		}
+	}
+	slices.SortFunc(c.Known, func(a, b NotCompared) int { return cmp.Compare(a.Member, b.Member) })
+}
+
+func deletions(n int64) string {
+	if n == 1 {
+		return "1 deletion"
+	}
+	return fmt.Sprintf("%d deletions", n)
+}
+
 // report turns differences into what the comparison lists and the findings.
 func (d *divergences) report(c *Comparison) []Finding {
 	spread := map[string]*Diverging{}

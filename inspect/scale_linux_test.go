@@ -52,8 +52,17 @@ func measureScale(b *testing.B, tools, path string) {
 	// etcdutl opens what it reads for writing.
 	copied := filepath.Join(b.TempDir(), "copy.db")
 	copyFile(b, path, copied)
-	var sha, whole, plain, check, counted, peers, coldSHA, cold []float64
-	var peak, countedPeak int64
+	// Three members that agree, as far as reading and comparing go.
+	three := []string{"compare", "--no-digest"}
+	for _, name := range []string{"a", "b", "c"} {
+		link := filepath.Join(b.TempDir(), name+".db")
+		if err := os.Symlink(path, link); err != nil {
+			b.Fatal(err)
+		}
+		three = append(three, link)
+	}
+	var sha, whole, plain, check, counted, compared, peers, coldSHA, cold []float64
+	var peak, countedPeak, comparedPeak int64
 	digestAlone(b, path) // warms the cache
 	for range scaleRuns {
 		sha = append(sha, timed(func() { digestAlone(b, path) }))
@@ -62,6 +71,8 @@ func measureScale(b *testing.B, tools, path string) {
 		plain = append(plain, run("etcd-forensics", "inspect", "--no-digest", path))
 		seconds, memory, _ = process(b, filepath.Join(tools, "etcd-forensics"), "keys", "--kubernetes=false", path)
 		counted, countedPeak = append(counted, seconds), max(countedPeak, memory)
+		seconds, memory, _ = process(b, filepath.Join(tools, "etcd-forensics"), three...)
+		compared, comparedPeak = append(compared, seconds), max(comparedPeak, memory)
 		check = append(check, run("bbolt", "check", path))
 		if len(peers) == 0 {
 			b.ReportMetric(limitMiB(b, out), "limit-MiB")
@@ -87,7 +98,9 @@ func measureScale(b *testing.B, tools, path string) {
 	b.ReportMetric(median(plain)/median(check), "no-digest/bbolt-check")
 	b.ReportMetric(median(peers)/median(whole), "etcdutl+sha256/whole")
 	b.ReportMetric(median(counted)/median(plain), "keys/no-digest")
+	b.ReportMetric(median(compared)/(3*median(plain)), "compare-3/3-no-digest")
 	b.ReportMetric(float64(peak)/(1<<20), "peak-MiB")
+	b.ReportMetric(float64(comparedPeak)/(1<<20), "compare-3-peak-MiB")
 	b.ReportMetric(float64(countedPeak)/(1<<20), "keys-peak-MiB")
 	if len(cold) > 0 {
 		b.ReportMetric(median(cold)/median(coldSHA), "cold/cold-sha256")

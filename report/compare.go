@@ -135,6 +135,9 @@ func (t *textWriter) ranking(k *inspect.Comparison) {
 		t.wrapHanging(fmt.Sprintf("%d. ", i+1), "   ", fmt.Sprintf("%s: %s%s", Plain(r.Member), r.Reason, behindText(r.Behind)))
 	}
 	t.divergences(k)
+	for _, n := range k.Known {
+		t.wrapHanging("known: ", "  ", fmt.Sprintf("%s: %s", Plain(n.Member), n.Reason))
+	}
 	for _, n := range k.NotCompared {
 		t.wrapHanging("not compared: ", "  ", fmt.Sprintf("%s: %s", Plain(n.Member), n.Reason))
 	}

@@ -46,13 +46,14 @@ type unpacker struct {
 	left  int64 // bytes that may still be unpacked
 	names int   // bytes of names so far
 	space int64 // bytes that may be written until the free space is asked again
+	free  func(dir string) (bytes int64, known bool)
 }
 
 func newUnpacker(ctx context.Context, f *File, opts Options) *unpacker {
 	if opts.ScratchLimit <= 0 {
 		opts.ScratchLimit = DefaultScratchLimit
 	}
-	return &unpacker{ctx: ctx, archive: f, opts: opts, tree: newUnpackedTree(f.Path), left: opts.ScratchLimit}
+	return &unpacker{ctx: ctx, archive: f, opts: opts, tree: newUnpackedTree(f.Path), left: opts.ScratchLimit, free: scratch.Free}
 }
 
 // unpack goes through an archive of the format that packedAs named.
@@ -351,7 +352,7 @@ func (u *unpacker) reserve(n int64) error {
 		return nil
 	}
 	dir := scratch.Dir(u.opts.Scratch)
-	free, known := scratch.Free(dir)
+	free, known := u.free(dir)
 	if !known {
 		u.space = askSpace
 		return nil

@@ -46,6 +46,8 @@ type BlockSums struct {
 	// itself: some versions of etcd keep them, others do not (etcd v3.7.3,
 	// server/storage/mvcc/key_index.go, keep).
 	Base Block
+	// Deletions counts those.
+	Deletions int64
 }
 
 type blockSink struct {
@@ -83,6 +85,8 @@ func (s *blockSink) Leaf(l *Leaf) {
 			s.here.add(sum)
 		case rev.Main < s.of.compactRevision || !rev.Tombstone:
 			s.sums.Base.add(sum)
+		default:
+			s.sums.Deletions++
 		}
 	}
 }
@@ -110,6 +114,7 @@ func (b *Blocks) Finish() BlockSums {
 	for _, s := range b.sinks {
 		s.flush()
 		all.Base.add(s.sums.Base)
+		all.Deletions += s.sums.Deletions
 		for at, sum := range maps.All(s.sums.Above) {
 			was := all.Above[at]
 			was.add(sum)
