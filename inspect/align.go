@@ -28,6 +28,7 @@ const (
 	costOtherKey   = 12 // dearer than to be skipped: else many entries without a revision go any way
 	costSkipped    = 8  // an entry that surely produced a revision has none
 	costNobody     = 8  // a revision that no entry produced
+	costChance     = 4  // an entry that may have produced nothing, though one revision has its records and no other entry leaves them
 
 	costPruned = 24 // a way so much worse than the best one is given up
 )
@@ -49,6 +50,7 @@ type alignment struct {
 	bytes  *logBytes
 
 	answers map[pairing]bool // of explained
+	only    []bool           // by write: see onlyOnes
 
 	skipped  int     // of the writes, the oldest, which are laid beside nothing
 	produced []int64 // by write: the revision that it produced; 0 when none, or when that is not proven
@@ -66,6 +68,7 @@ type contradiction struct {
 // it leads from one end to the other.
 func (a *alignment) align() (ok bool) {
 	n := len(a.writes)
+	a.only = a.onlyOnes()
 	down := a.way(n, func(p int) int { return n - 1 - p }, a.revs.last, -1, len(a.revs.list))
 	down.through = a.whole
 	down.run()
@@ -135,6 +138,82 @@ func (a *alignment) misfits(p path) map[int64]bool {
 		}
 	}
 	return set
+}
+
+// onlyOnes says of each write that may have produced nothing whether a single revision has
+// its records, and no other entry leaves them. It would be chance if another entry had
+// produced that revision: one from before the log. Where what entries leave depends
+// on the store, nothing is said.
+func (a *alignment) onlyOnes() []bool {
+	only := make([]bool, len(a.writes))
+	type count struct{ writes, revisions int }
+	counts := map[uint64]*count{}
+	deletions := a.toldApart()
+	for i := range a.writes {
+		w := &a.writes[i]
+		if w.mixed {
+			return only
+		}
+		if !a.sure(w) {
+			for _, sum := range w.sums() {
+				counts[sum] = &count{}
+			}
+		}
+	}
+	if len(counts) == 0 {
+		return only
+	}
+	for i := range a.writes {
+		for _, sum := range a.writes[i].sums() {
+			if n := counts[sum]; n != nil {
+				n.writes++
+			}
+		}
+	}
+	for i := range a.revs.list {
+		r := &a.revs.list[i]
+		if n := counts[r.sum]; n != nil && (r.deletes == 0 || r.records == 1 && deletions(r.key)) {
+			n.revisions++
+		}
+	}
+	for i := range a.writes {
+		if w := &a.writes[i]; !a.sure(w) {
+			only[i] = slices.ContainsFunc(w.sums(), func(sum uint64) bool { return *counts[sum] == count{1, 1} })
+		}
+	}
+	return only
+}
+
+// toldApart says of which keys a deletion was surely asked for by name: no range is
+// deleted, and no lease ends that the key was put with.
+func (a *alignment) toldApart() func(key uint64) bool {
+	revoked, leased := map[int64]bool{}, map[uint64]bool{}
+	for i := range a.writes {
+		if w := &a.writes[i]; w.revokes {
+			revoked[w.lease] = true
+		}
+	}
+	for i := range a.writes {
+		switch w := &a.writes[i]; {
+		case w.ranges, w.leases, !w.revokes && revoked[w.lease] && w.key == 0:
+			return func(uint64) bool { return false }
+		case !w.revokes && revoked[w.lease]:
+			leased[w.key] = true
+		}
+	}
+	return func(key uint64) bool { return !leased[key] }
+}
+
+// sums gives the sums of what its branches write, as far as the entry alone tells.
+func (w *write) sums() []uint64 {
+	sums := make([]uint64, 0, 2)
+	if w.success != 0 {
+		sums = append(sums, w.success)
+	}
+	if w.failure != 0 && w.failure != w.success {
+		sums = append(sums, w.failure)
+	}
+	return sums
 }
 
 // sure says whether a write produced a revision whatever the store held.
@@ -268,8 +347,11 @@ func (v *way) step(p int) layer {
 	w := &v.writes[v.write(p)]
 	l := layer{low: v.layers[p].low}
 	none := int32(0)
-	if v.sure(w) {
+	switch {
+	case v.sure(w):
 		none = costSkipped
+	case v.only[v.write(p)]:
+		none = costChance
 	}
 	before := v.score
 	for i := range v.score {

@@ -76,6 +76,11 @@ func absent(key string) []*pb.Compare {
 	return []*pb.Compare{{Result: pb.Compare_EQUAL, Target: pb.Compare_VERSION, Key: []byte(key), TargetUnion: &pb.Compare_Version{}}}
 }
 
+// modIs is the comparison that a key was written last at a revision, 0 for none.
+func modIs(key string, rev int64) []*pb.Compare {
+	return []*pb.Compare{{Result: pb.Compare_EQUAL, Target: pb.Compare_MOD, Key: []byte(key), TargetUnion: &pb.Compare_ModRevision{ModRevision: rev}}}
+}
+
 func (b *builder) txn(compare []*pb.Compare, success, failure []*pb.RequestOp) {
 	b.do(&pb.InternalRaftRequest{Txn: &pb.TxnRequest{Compare: compare, Success: success, Failure: failure}})
 }
@@ -154,6 +159,31 @@ func TestSoundMembersAreNotContradicted(t *testing.T) {
 		b.put("end", "x")
 		b.check()
 	})
+	t.Run("nothing but transactions, as an API server writes", func(t *testing.T) {
+		b := newBuilder(t)
+		of := map[string]int64{}
+		write := func(key, value string, expected int64) {
+			b.txn(modIs(key, expected), []*pb.RequestOp{putOp(key, value)}, nil)
+		}
+		for i := range 900 {
+			key := fmt.Sprintf("/registry/leases/kube-node-lease/node-%02d", i%20)
+			write(key, fmt.Sprint("renewed ", i), of[key])
+			if i%7 == 0 { // somebody else was faster
+				write(key, fmt.Sprint("late ", i), of[key]+1)
+			}
+			of[key] = b.kv.Rev()
+			if i%50 == 49 {
+				b.txn(modIs(key, of[key]), []*pb.RequestOp{deleteOp(key, "")}, nil)
+				of[key] = 0
+			}
+			if i == 450 {
+				b.compact(b.kv.Rev())
+			}
+		}
+		if n, want := b.check(), 449+9; n < want {
+			t.Errorf("%d revisions are proven, %d are above the compact revision", n, want)
+		}
+	})
 	t.Run("nothing but the newest records are left", func(t *testing.T) {
 		b := newBuilder(t)
 		b.put("a", "1")
@@ -205,7 +235,7 @@ func TestRandomMembersAreNotContradicted(t *testing.T) {
 			key := func() string { return fmt.Sprintf("k/%02d", r.IntN(12)) }
 			value := func() string { return fmt.Sprint(r.IntN(3)) }
 			for range 250 {
-				switch r.IntN(12) {
+				switch r.IntN(14) {
 				case 0, 1, 2:
 					b.put(key(), value())
 				case 3:
@@ -226,6 +256,14 @@ func TestRandomMembersAreNotContradicted(t *testing.T) {
 					b.do(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte(key()), Value: []byte(value()), Lease: int64(1 + r.IntN(5))}})
 				case 10:
 					b.do(&pb.InternalRaftRequest{LeaseRevoke: &pb.LeaseRevokeRequest{ID: int64(1 + r.IntN(5))}})
+				case 12, 13: // as an API server, and now and then once more
+					k := key()
+					rev := max(0, b.kv.Rev()-int64(r.IntN(4)))
+					op := []*pb.RequestOp{putOp(k, fmt.Sprint("unique ", r.Uint64()))}
+					for range 1 + r.IntN(2) {
+						b.txn(modIs(k, rev), op, nil)
+						b.txn(absent(k), op, nil)
+					}
 				case 11:
 					if rev := b.kv.Rev() - int64(r.IntN(20)); rev > 1 && r.IntN(6) == 0 {
 						b.compact(rev)

@@ -29,6 +29,12 @@ type write struct {
 	// loose is set when one branch cannot be summed up: its records are then held
 	// against its operations.
 	loose bool
+	// mixed is set when a branch may put what the entry alone does not tell, ranges when one
+	// deletes a range, leases when it puts keys with several leases.
+	mixed, ranges, leases bool
+	// revokes is set when the entry ends a lease, with which its keys go.
+	revokes bool
+	lease   int64 // that a put names or the entry ends, 0 for none
 	// several is set when a branch writes more than one key, of which a compaction
 	// may have left some.
 	several bool
@@ -93,12 +99,15 @@ func (l *writeLog) entry(e raftlog.Entry, at place, r *raftlog.Request) {
 			return
 		}
 	case "lease_revoke":
-		w.loose, w.several = true, true
+		w.loose, w.several, w.revokes = true, true, true
+		if r.Lease != nil {
+			w.lease = r.Lease.ID
+		}
 	default:
 		return
 	}
 	if len(r.Also) > 0 {
-		w.loose, w.sure, w.firstSuccess = true, false, anyKey
+		w.loose, w.mixed, w.sure, w.firstSuccess = true, true, false, anyKey
 	}
 	if len(l.list) == 2*maxWrites {
 		l.list, l.dropped = append(l.list[:0], l.list[maxWrites:]...), true
@@ -134,6 +143,9 @@ func (b *branch) loose() bool {
 	return b.relies || b.ranges || b.nested || b.deletes > 0 && b.writes > 1
 }
 
+// mixed says whether what the branch puts depends on the store.
+func (b *branch) mixed() bool { return b.relies || b.nested || b.puts > 0 && b.deletes > 0 }
+
 // begins gives the key that the branch writes first, as a hash, or anyKey or noKey.
 func (b *branch) begins() uint64 {
 	if b.writes == 0 && !b.nested {
@@ -164,10 +176,14 @@ func (l *writeLog) fill(w *write, r *raftlog.Request, data []byte) bool {
 			b.nested = true
 		case raftlog.OpPut, raftlog.OpDeleteRange:
 			l.addTo(b, op, data)
+			if op.Kind == raftlog.OpPut && op.Lease != 0 {
+				w.leases = w.leases || w.lease != 0 && w.lease != op.Lease
+				w.lease = op.Lease
+			}
 		}
 	}
 	if r.OpsDropped > 0 { // it may do anything
-		w.loose, w.several = true, true
+		w.loose, w.mixed, w.several = true, true, true
 		return true
 	}
 	yes, no := &branches[0], &branches[1]
@@ -179,7 +195,8 @@ func (l *writeLog) fill(w *write, r *raftlog.Request, data []byte) bool {
 		return false
 	}
 	w.sure = !compares && !fails && yes.puts > 0 && !yes.leased && !yes.relies && !yes.nested
-	w.loose = yes.loose() || no.loose()
+	w.loose, w.mixed = yes.loose() || no.loose(), yes.mixed() || no.mixed()
+	w.ranges = yes.ranges || no.ranges
 	w.several = yes.writes > 1 || no.writes > 1 || w.loose
 	if !yes.loose() {
 		w.success = yes.sum
