@@ -100,6 +100,8 @@ const (
 	CodeKubeEncryptionMixed Code = "kube-encryption-mixed"
 	CodeKubeEncryptedAtRest Code = "kube-encrypted-at-rest"
 
+	CodeVersionNotSupported Code = "version-not-supported"
+
 	CodeSourceChanged Code = "source-changed"
 
 	CodeBackupUnreadable    Code = "backup-unreadable"
@@ -450,6 +452,11 @@ var catalogue = map[Code]entry{
 		"the API server keeps objects encrypted, so a restored cluster can read them only with its EncryptionConfiguration and keys",
 		"values that begin with k8s:enc:PROVIDER:VERSION:KEY:",
 		"see that the EncryptionConfiguration with the keys named here, or the KMS, is at hand and kept apart from the backup; `keys --kubernetes --encryption-config FILE` tells whether it has them all"},
+	CodeVersionNotSupported: {SeverityNote, false,
+		"the files were written by another minor version of etcd than the ones that refuse them",
+		"the storage version in bucket meta, the cluster version, and requests in the WAL that came or went with a version; it is a finding only where every version up to 3.8 refuses them",
+		"start the version that wrote them, or a later one that takes them; a downgrade goes one minor version at a time, with `etcdctl downgrade` on a running cluster"},
+
 	CodeSourceChanged: {SeverityError, false,
 		"the file changed while it was read, so what was read is of no one moment",
 		"size or modification time before and after",

@@ -63,6 +63,7 @@ var madeByTests = map[Code]string{
 	CodeSpaceFragmented:     "TestSpaceIsToldOfOnlyWhenItIsShort",
 	CodeKubeEncryptionMixed: "TestEncryptionAtRestIsCounted",
 	CodeKubeEncryptedAtRest: "TestEncryptionAtRestIsCounted",
+	CodeVersionNotSupported: "TestVersionsBeyondTheNewestAreToldOf",
 }
 
 func TestEveryCodeIsProducedByAFixture(t *testing.T) {
@@ -73,7 +74,7 @@ func TestEveryCodeIsProducedByAFixture(t *testing.T) {
 		}
 	}
 	tests := ""
-	for _, file := range []string{"inspect_test.go", "page_size_test.go", "check_space_test.go", "compare_test.go", "kubernetes_test.go", "../snapdb/scan/scan_test.go"} {
+	for _, file := range []string{"inspect_test.go", "page_size_test.go", "check_space_test.go", "compare_test.go", "kubernetes_test.go", "check_version_test.go", "../snapdb/scan/scan_test.go"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -21,6 +21,7 @@ func (x *examination) checkFit() {
 	x.checkSnapAhead()
 	x.checkIdentity()
 	x.checkAgainstLog()
+	x.checkVersion()
 	x.checkOneMoment()
 }
 

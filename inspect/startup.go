@@ -39,7 +39,7 @@ func (x *examination) startWith(minor int) Startup {
 	if !x.readWhole() {
 		return s
 	}
-	because := func(codes []Code) { s.BecauseOf = x.found(append(codes, b.because...)) }
+	because := func(codes []Code) { s.BecauseOf = x.reasons(append(codes, b.because...)) }
 	yes, no := true, false
 	for _, step := range stepsOf(minor, x.log != nil) {
 		e := step(b)
@@ -91,6 +91,16 @@ func (x *examination) found(codes []Code) []Code {
 		}
 	}
 	slices.Sort(list)
+	return list
+}
+
+// reasons gives those of the codes that were found, and the one that says of itself
+// that it needs no finding: one version refuses what another wrote.
+func (x *examination) reasons(codes []Code) []Code {
+	list := x.found(codes)
+	if at, found := slices.BinarySearch(list, CodeVersionNotSupported); !found && slices.Contains(codes, CodeVersionNotSupported) {
+		list = slices.Insert(list, at, CodeVersionNotSupported)
+	}
 	return list
 }
 

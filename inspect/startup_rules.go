@@ -155,7 +155,7 @@ func (b *boot) validateSchema() *ending {
 	if minor, ok := minorOf(*be.StorageVersion); !ok {
 		return cannotTell()
 	} else if minor > b.minor {
-		return exits(fmt.Sprintf("version %q is not supported", *be.StorageVersion))
+		return exits(fmt.Sprintf("version %q is not supported", *be.StorageVersion), CodeVersionNotSupported)
 	}
 	return nil
 }
@@ -336,7 +336,7 @@ func (b *boot) downgrade() *ending {
 	if b.minor == 5 && b.downgrading() {
 		return cannotTell()
 	}
-	return exits(errDowngrade)
+	return exits(errDowngrade, CodeVersionNotSupported)
 }
 
 func (b *boot) downgrading() bool {
@@ -372,12 +372,12 @@ func (b *boot) replay() *ending {
 	if b.minor >= 7 {
 		// Since 3.7 all entries are read as requests of the v3 API
 		// (etcdserver/apply/apply.go, Apply).
-		meet(b.trace.v2.first(from), exits(errUnmarshal))
+		meet(b.trace.v2.first(from), exits(errUnmarshal, CodeVersionNotSupported))
 	}
 	if b.minor == 4 {
 		// What 3.4 does to the database is one of the requests that it knows
 		// (etcdserver/apply.go, Apply).
-		meet(b.trace.since.first(max(from, b.consistentIndex()+1)), exits("panic: not implemented"))
+		meet(b.trace.since.first(max(from, b.consistentIndex()+1)), exits("panic: not implemented", CodeVersionNotSupported))
 	}
 	for _, v := range b.log.Versions {
 		if minor, ok := minorOf(v.Version.Version); ok && minor > b.minor && b.reads(v.Accepted) && b.knows(v.Kind) {

@@ -156,7 +156,7 @@ func TestNothingIsLeftUnfinished(t *testing.T) {
 	marks := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b|not imple` + `mented`)
 	for _, f := range sourceFiles(t) {
 		// How etcd 3.4 ends on a request that it does not know.
-		text := strings.ReplaceAll(f.text, `exits("panic: not imple`+`mented")`, "")
+		text := strings.ReplaceAll(f.text, `exits("panic: not imple`+`mented"`, "")
 		if found := marks.FindString(text); found != "" {
 			t.Errorf("%s: %s", f.path, found)
 		}
