@@ -94,6 +94,7 @@ type examination struct {
 	log    *raftlog.Log // nil when there is no WAL to read
 	trace  trace        // of that log
 	writes writeLog     // of that log
+	clock  LogClock     // of that log
 	chain  *walreader.Chain
 	visit  func(raftlog.Entry, place) // told of each entry of that log, when not nil
 	snaps  []snapshot                 // by term and index

@@ -28,6 +28,9 @@ type LogReading struct {
 	Revisions   IndexSpan
 	NoRevisions string
 
+	// Clock estimates when entries were written.
+	Clock *LogClock
+
 	cuts    []cut
 	last    uint64  // index of the entry that was visited last
 	writes  []write // with their revisions, see below
@@ -73,7 +76,7 @@ func OpenLog(ctx context.Context, s *source.Source, limits Limits) (*LogReading,
 		}
 	}
 	sortFindings(x.findings, map[string]int{})
-	r.Chain, r.Log, r.WAL, r.Findings = x.chain, x.log, x.member.WAL, x.findings
+	r.Chain, r.Log, r.WAL, r.Findings, r.Clock = x.chain, x.log, x.member.WAL, x.findings, &x.clock
 	if b := x.member.Backend; b != nil && b.ConsistentIndex != nil {
 		r.Applied = *b.ConsistentIndex
 	}

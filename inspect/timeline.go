@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"etcd-forensics/snapdb/kube"
 	"etcd-forensics/walreader"
 	"etcd-forensics/walreader/raftlog"
 )
@@ -37,9 +38,12 @@ type LogEvent struct {
 	Overwritten bool    `json:"overwritten,omitempty"`
 	File        string  `json:"file"`
 	Offset      int64   `json:"offset"`
+	// Time is when, as times that values near it name let it be estimated.
+	Time *kube.Estimate `json:"-"` // renderers say how sure it is
 
 	segment   int
-	plausible bool // no unbroken chain of checksums leads to it
+	place     int64 // in the LogClock, 0 for none
+	plausible bool  // no unbroken chain of checksums leads to it
 }
 
 // An EventCount says how often something happened.
@@ -90,7 +94,7 @@ func (t *timeline) entry(e raftlog.Entry, at walreader.Position, segment int, pr
 		return
 	}
 	index, term := e.Index, e.Term
-	event := LogEvent{Index: &index, Term: &term, File: at.Segment, Offset: at.Offset, segment: segment, plausible: !proven}
+	event := LogEvent{Index: &index, Term: &term, File: at.Segment, Offset: at.Offset, segment: segment, place: placeOf(index), plausible: !proven}
 	switch r.Kind {
 	case raftlog.KindNone:
 		event.Event, event.What = EventLeader, fmt.Sprintf("a leader began term %d", e.Term)
@@ -158,7 +162,7 @@ func (t *timeline) fromRecords(l *raftlog.Log) {
 			what = fmt.Sprintf("term %d, vote for %s", c.Term, ID(c.Vote))
 		}
 		e := t.at(l, EventVote, c.At, c.Proof, what)
-		e.Term = &c.Term
+		e.Term, e.place = &c.Term, placeBehind(c.After)
 		t.add(e)
 	}
 	for _, s := range l.Snapshots {
@@ -170,7 +174,7 @@ func (t *timeline) fromRecords(l *raftlog.Log) {
 			what = "received a snapshot"
 		}
 		e := t.at(l, EventSnapshot, s.At, s.Proof, fmt.Sprintf("%s at index %d", what, s.Index))
-		e.Index, e.Term = &s.Index, &s.Term
+		e.Index, e.Term, e.place = &s.Index, &s.Term, placeBehind(s.After)
 		t.add(e)
 	}
 }
@@ -178,7 +182,7 @@ func (t *timeline) fromRecords(l *raftlog.Log) {
 func (t *timeline) fromEntries(l *raftlog.Log) {
 	for _, c := range l.ConfChanges {
 		e := t.at(l, EventMembership, c.At, c.Proof, DescribeConfChange(c.ConfChange))
-		e.Index, e.Term = &c.Index, &c.Term
+		e.Index, e.Term, e.place = &c.Index, &c.Term, placeOf(c.Index)
 		t.add(e)
 	}
 	for _, v := range l.Versions {
@@ -190,11 +194,12 @@ func (t *timeline) fromEntries(l *raftlog.Log) {
 			what = "no downgrade any more"
 		}
 		e := t.at(l, EventVersion, v.At, v.Proof, what)
-		e.Index, e.Term = &v.Index, &v.Term
+		e.Index, e.Term, e.place = &v.Index, &v.Term, placeOf(v.Index)
 		t.add(e)
 	}
 	for _, o := range l.Overwrites {
 		e := t.at(l, EventOverwrite, o.At, walreader.Proven, fmt.Sprintf("entries %d to %d of term %d and later were replaced by those of term %d", o.From, o.To, o.OldTerm, o.NewTerm))
+		e.place = placeOf(o.From)
 		t.add(e)
 	}
 }
@@ -209,6 +214,17 @@ func (t *timeline) fromFaults(l *raftlog.Log) {
 	}
 	if s := l.Stop; s != nil {
 		t.add(t.at(l, EventFault, s.Fault.At, walreader.Proven, fmt.Sprintf("%v where index %d belongs: etcd reads nothing from here on", s.Fault.Kind, s.Next)))
+	}
+}
+
+// timeEvents estimates when the events were. What was overwritten has no place by
+// which that could be told, and when bytes were damaged no place tells.
+func (w *WAL) timeEvents(c *LogClock) {
+	for i := range w.Timeline {
+		e := &w.Timeline[i]
+		if at, ok := c.at(e.place); ok && !e.Overwritten {
+			e.Time = &at
+		}
 	}
 }
 

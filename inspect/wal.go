@@ -33,7 +33,7 @@ func (x *examination) examineLog(ctx context.Context) error {
 	x.chain = walreader.NewChain(segments)
 	g := newGathering(x)
 	log, err := raftlog.Summarize(ctx, x.chain, raftlog.Options{
-		Reader: walreader.Options{MaxFaults: x.opts.Limits.PerCode + 1, OnFault: x.trace.fault}, Visit: g.entry,
+		Reader: walreader.Options{MaxFaults: x.opts.Limits.PerCode + 1, OnFault: x.trace.fault}, Frame: g.frame, Visit: g.entry,
 	})
 	wait.Wait()
 	x.log = log
@@ -41,6 +41,7 @@ func (x *examination) examineLog(ctx context.Context) error {
 	w := x.member.WAL
 	w.Statistics = g.stats.finish(log)
 	w.Timeline, w.Statistics.Events = g.timeline.finish(log)
+	w.timeEvents(&x.clock)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -136,6 +137,11 @@ func newGathering(x *examination) *gathering {
 	return &gathering{x: x}
 }
 
+func (g *gathering) frame(f *walreader.Frame) error {
+	g.x.clock.frame(f)
+	return nil
+}
+
 func (g *gathering) entry(e raftlog.Entry, at walreader.Position, proven bool) error {
 	for g.segment < len(g.x.chain.Segments)-1 && g.x.chain.Segments[g.segment].File != at.Segment {
 		g.segment++
@@ -150,6 +156,7 @@ func (g *gathering) entry(e raftlog.Entry, at walreader.Position, proven bool) e
 		g.x.visit(e, here)
 	}
 	g.stats.entry(e, at, r)
+	g.x.clock.entry(e, at, r)
 	g.timeline.entry(e, at, g.segment, proven, r)
 	g.x.trace.entry(e, r)
 	return nil

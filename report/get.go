@@ -5,8 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"strings"
-	"time"
 	"unicode/utf8"
 
 	"etcd-forensics/inspect/query"
@@ -174,27 +172,6 @@ func GetYAML(w io.Writer, r *query.GetResult, showSecrets bool) error {
 	return nil
 }
 
-type estimateView struct {
-	Time     string `json:"estimate"`
-	Earliest string `json:"earliest,omitempty"`
-	Latest   string `json:"latest,omitempty"`
-	From     string `json:"from"`
-}
-
-func viewEstimate(e *query.Event) *estimateView {
-	if e.Time == nil {
-		return nil
-	}
-	return &estimateView{timeWord(e.Time.Time), timeWord(e.Time.Earliest), timeWord(e.Time.Latest), e.Time.How.String()}
-}
-
-func timeWord(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format("2006-01-02T15:04:05.000Z")
-}
-
 type eventView struct {
 	versionView
 	Action  string        `json:"action"`
@@ -226,7 +203,7 @@ func HistoryJSON(w io.Writer, r *query.HistoryResult, show Values) error {
 	}{r.Revision, r.CompactRevision, make([]eventView, len(r.List))}
 	for i := range r.List {
 		e := &r.List[i]
-		view.Events[i] = eventView{viewVersion(&e.Version, show), e.Action, sourcesOf(e), e.Index, e.Term, e.State, e.Unsure, viewEstimate(e)}
+		view.Events[i] = eventView{viewVersion(&e.Version, show), e.Action, sourcesOf(e), e.Index, e.Term, e.State, e.Unsure, viewEstimate(e.Time)}
 	}
 	return Value(w, view)
 }
@@ -259,7 +236,7 @@ func (t *textWriter) keyHistory(events []query.Event, show Values) {
 	}
 	header := []string{"REVISION", "INDEX", "WHAT", "VERSION", "BYTES", "LEASE", "HELD BY"}
 	if timed {
-		header = append(header, "TIME (ESTIMATE, UTC)")
+		header = append(header, timeHeader)
 	}
 	if show == ValuesHash {
 		header = append(header, "SHA-256")
@@ -306,7 +283,7 @@ func eventRow(e *query.Event, timed bool, show Values) []string {
 	}
 	row := []string{revision, index, what, version, bytes, orDash(leaseWord(e.Lease)), held}
 	if timed {
-		row = append(row, timeCell(e))
+		row = append(row, timeCell(e.Time))
 	}
 	if show == ValuesHash {
 		row = append(row, orDash(show.words(e.Value)))
@@ -320,32 +297,4 @@ func whenWord(e *query.Event) string {
 		return fmt.Sprintf("revision %d", e.Revision.Main)
 	}
 	return fmt.Sprintf("entry %d", e.Index)
-}
-
-// roughly writes a duration as exactly as it deserves.
-func roughly(d time.Duration) string {
-	switch {
-	case d < 10*time.Second:
-		return d.Round(100 * time.Millisecond).String()
-	case d < 10*time.Minute:
-		return d.Round(time.Second).String()
-	case d < 10*time.Hour:
-		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
-	}
-	return fmt.Sprintf("%dh", int64(d.Round(time.Hour)/time.Hour))
-}
-
-// timeCell writes an estimate with how far it may be off.
-func timeCell(e *query.Event) string {
-	if e.Time == nil {
-		return "-"
-	}
-	at := e.Time.Time.UTC().Format("2006-01-02 15:04:05")
-	if d, ok := e.Time.Uncertainty(); ok {
-		return at + " +-" + roughly(d)
-	}
-	if e.Time.Latest.IsZero() {
-		return "after " + at
-	}
-	return "before " + at
 }

@@ -15,14 +15,18 @@ import (
 
 // A WALWriter writes the rows of a log as they come, one a line.
 type WALWriter struct {
-	w    io.Writer
-	json bool
-	b    []byte
-	file string // of the row before
+	w     io.Writer
+	json  bool
+	timed bool
+	b     []byte
+	file  string // of the row before
 }
 
-// NewWALWriter writes to w, which should be buffered.
-func NewWALWriter(w io.Writer, json bool) *WALWriter { return &WALWriter{w: w, json: json} }
+// NewWALWriter writes to w, which should be buffered. timed says whether text has room for the
+// time of a row.
+func NewWALWriter(w io.Writer, json, timed bool) *WALWriter {
+	return &WALWriter{w: w, json: json, timed: timed}
+}
 
 // Row writes one row.
 func (t *WALWriter) Row(r *query.WALRow) error {
@@ -33,19 +37,20 @@ func (t *WALWriter) Row(r *query.WALRow) error {
 		if r.File != t.file {
 			t.head(r.File)
 		}
-		t.b = append(appendRowText(t.b, r), '\n')
+		t.b = append(appendRowText(t.b, r, t.timed), '\n')
 	}
 	_, err := t.w.Write(t.b)
 	return err
 }
 
 const (
-	rowHead   = "      OFFSET        INDEX    TERM   REVISION  STATE        WHAT\n"
+	rowHead   = "      OFFSET        INDEX    TERM   REVISION  STATE        "
 	rowOffset = 12
 	rowIndex  = 13
 	rowTerm   = 8
 	rowRev    = 11
 	rowState  = 13
+	rowTime   = 31
 )
 
 // head writes the name of a file above its rows.
@@ -55,10 +60,14 @@ func (t *WALWriter) head(file string) {
 	}
 	t.file = file
 	t.b = append(append(append(t.b, Plain(file)...), '\n'), rowHead...)
+	if t.timed {
+		t.b = appendLeft(t.b, timeHeader, rowTime)
+	}
+	t.b = append(t.b, "WHAT\n"...)
 }
 
 // appendRowText writes a row in fixed columns; the last one is as long as it is.
-func appendRowText(b []byte, r *query.WALRow) []byte {
+func appendRowText(b []byte, r *query.WALRow, timed bool) []byte {
 	b = appendRight(b, uint64(r.Offset), true, rowOffset)
 	index, known := r.Index, r.HasIndex
 	if r.Expected > 0 {
@@ -75,11 +84,10 @@ func appendRowText(b []byte, r *query.WALRow) []byte {
 	default:
 		state = "-"
 	}
-	b = append(append(b, "  "...), state...)
-	for n := len(state); n < rowState-2; n++ {
-		b = append(b, ' ')
+	b = appendLeft(append(b, "  "...), state, rowState)
+	if timed {
+		b = appendLeft(b, timeCell(r.Time), rowTime)
 	}
-	b = append(b, "  "...)
 	switch r.Type {
 	case query.RowFault, query.RowGap:
 		b = append(append(b, strings.ToUpper(r.Type)...), ' ')
@@ -91,6 +99,15 @@ func appendRowText(b []byte, r *query.WALRow) []byte {
 		b = append(b, "entry "...)
 	}
 	return append(b, Plain(string(r.Detail))...)
+}
+
+// appendLeft writes a word at the left of a column.
+func appendLeft(b []byte, word string, width int) []byte {
+	b = append(b, word...)
+	for n := len(word); n < width; n++ {
+		b = append(b, ' ')
+	}
+	return b
 }
 
 // appendRight writes a number at the right of a column, a dash when there is none.
@@ -127,6 +144,9 @@ func appendRowJSON(b []byte, r *query.WALRow) []byte {
 	}
 	if r.Revision > 0 {
 		b = strconv.AppendInt(append(b, `,"revision":`...), r.Revision, 10)
+	}
+	if r.Time != nil {
+		b = appendEstimate(append(b, `,"time":`...), r.Time)
 	}
 	b = appendRowKeys(b, r)
 	if r.Entry {

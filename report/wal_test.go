@@ -7,17 +7,19 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/query"
 	"etcd-forensics/report"
+	"etcd-forensics/snapdb/kube"
 )
 
 func writeRows(t *testing.T, json bool, rows ...query.WALRow) string {
 	t.Helper()
 	var b bytes.Buffer
-	w := report.NewWALWriter(&b, json)
+	w := report.NewWALWriter(&b, json, true)
 	for i := range rows {
 		if err := w.Row(&rows[i]); err != nil {
 			t.Fatal(err)
@@ -31,7 +33,10 @@ var hostileRow = query.WALRow{
 	File: hostile, Offset: 4096, Frame: 7, Type: "entry", Entry: true, HasIndex: true, HasTerm: true, Index: 561, Term: 3, Size: 40,
 	Kind: "put", State: query.StateOverwritten, Plausible: true, Revision: 12, User: hostile,
 	Keys: [][]byte{[]byte("plain"), []byte(hostile)}, MoreKeys: 3, Detail: []byte(hostile),
+	Time: &kube.Estimate{Time: noon, Earliest: noon.Add(-time.Second), Latest: noon.Add(2500 * time.Millisecond), How: kube.FromRenewTime},
 }
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func TestARowIsOneHarmlessLine(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
@@ -79,17 +84,49 @@ func TestARowAsJSON(t *testing.T) {
 		first["plausible"] != true || first["revision"] != json.Number("12") || first["offset"] != json.Number("4096") || first["frame"] != json.Number("7") {
 		t.Errorf("%v", first)
 	}
+	at, _ := json.Marshal(first["time"])
+	if want := `{"earliest":"2026-03-01T11:59:59.000Z","estimate":"2026-03-01T12:00:00.000Z","from":"spec.renewTime of a Lease","latest":"2026-03-01T12:00:02.500Z"}`; string(at) != want {
+		t.Errorf("%s, want %s", at, want)
+	}
 	second := decode(out[1])
 	if second["keys"].([]any)[0] != utf8Key || second["proven"] != true || second["index"] != json.Number("1") || second["term"] != json.Number("0") {
 		t.Errorf("%v", second)
 	}
-	for _, name := range []string{"keyEncoding", "moreKeys", "overwritten", "plausible", "revision", "expectedIndex", "user"} {
+	for _, name := range []string{"keyEncoding", "moreKeys", "overwritten", "plausible", "revision", "expectedIndex", "user", "time"} {
 		if v, there := second[name]; there {
 			t.Errorf("%s is %v, which does not apply", name, v)
 		}
 	}
 	if want := `{"file":"a.wal","offset":8,"frame":1,"type":"fault","expectedIndex":5,"detail":"torn write"}`; out[2] != want {
 		t.Errorf("%s, want %s", out[2], want)
+	}
+}
+
+// TestTimesOfRowsAreMarkedAsEstimates: how sure one is stands beside it, and there is no
+// column where no row has one.
+func TestTimesOfRowsAreMarkedAsEstimates(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		at   *kube.Estimate
+		want string
+	}{
+		{"bounded", &kube.Estimate{Time: noon, Earliest: noon.Add(-time.Second), Latest: noon.Add(2500 * time.Millisecond)}, "  ~2026-03-01 12:00:00 +-2.5s    put"},
+		{"nothing later is known", &kube.Estimate{Time: noon, Earliest: noon}, "  after ~2026-03-01 12:00:00     put"},
+		{"nothing earlier is known", &kube.Estimate{Time: noon, Latest: noon}, "  before ~2026-03-01 12:00:00    put"},
+		{"none", nil, "  -                              put"},
+	} {
+		row := query.WALRow{File: "a.wal", Type: "entry", Entry: true, Kind: "put", State: query.StateApplied, Detail: []byte("put"), Time: c.at}
+		out := writeRows(t, false, row)
+		if head, _, _ := strings.Cut(out, "\n      "); !strings.Contains(out, "TIME (ESTIMATE, UTC)           WHAT\n") || !strings.HasSuffix(out, c.want+"\n") {
+			t.Errorf("%s: %q, %q", c.name, head, out)
+		}
+	}
+	var b bytes.Buffer
+	if err := report.NewWALWriter(&b, false, false).Row(&hostileRow); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(b.String(), "TIME") || strings.Contains(b.String(), "~2026") {
+		t.Errorf("%q", b.String())
 	}
 }
 
@@ -100,7 +137,7 @@ func BenchmarkRowAsJSON(b *testing.B) {
 		Keys: [][]byte{[]byte("/registry/pods/default/pod-000001")}, Detail: []byte(`put "/registry/pods/default/pod-000001" (value of 200 bytes)`),
 	}
 	var out bytes.Buffer
-	w := report.NewWALWriter(&out, true)
+	w := report.NewWALWriter(&out, true, false)
 	for b.Loop() {
 		out.Reset()
 		if err := w.Row(&row); err != nil {

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -110,7 +111,8 @@ func (t *textWriter) timeline(l *inspect.WAL) {
 		return
 	}
 	t.printf("\ntimeline\n")
-	rows := [][]string{{"INDEX", "TERM", "EVENT", "WHAT"}}
+	timed := slices.ContainsFunc(l.Timeline, func(e inspect.LogEvent) bool { return e.Time != nil })
+	rows := [][]string{withTime([]string{"INDEX", "TERM", "EVENT"}, timed, timeHeader, "WHAT")}
 	listed := map[string]int64{}
 	for _, e := range l.Timeline {
 		listed[e.Event]++
@@ -121,7 +123,7 @@ func (t *textWriter) timeline(l *inspect.WAL) {
 		case e.Proven != nil && !*e.Proven:
 			what += " (not proven committed)"
 		}
-		rows = append(rows, []string{number(e.Index), number(e.Term), Plain(e.Event), what})
+		rows = append(rows, withTime([]string{number(e.Index), number(e.Term), Plain(e.Event)}, timed, timeCell(e.Time), what))
 	}
 	t.columns(rows)
 	for _, c := range l.Statistics.Events {
@@ -129,6 +131,14 @@ func (t *textWriter) timeline(l *inspect.WAL) {
 			t.printf("  and %s of %s before these\n", countOf(n, "older event"), Plain(c.Event))
 		}
 	}
+}
+
+// withTime ends a row with its last cell, behind that of the time where there is one.
+func withTime(row []string, timed bool, at, last string) []string {
+	if timed {
+		row = append(row, at)
+	}
+	return append(row, last)
 }
 
 // eventWords name the events of a timeline that a line of counts has room for.
@@ -164,8 +174,18 @@ func (t *textWriter) history(l *inspect.WAL) {
 	}
 }
 
-// eventPlace says what an event was about, as short as can be.
+// eventPlace says what an event was about, as short as can be, and when it was if that can
+// be told from both sides.
 func eventPlace(e inspect.LogEvent) string {
+	if e.Time != nil {
+		if _, ok := e.Time.Uncertainty(); ok {
+			return eventWhere(e) + ", " + timeCell(e.Time) + " UTC"
+		}
+	}
+	return eventWhere(e)
+}
+
+func eventWhere(e inspect.LogEvent) string {
 	switch {
 	case e.Event == inspect.EventCompaction && e.Revision != nil:
 		return fmt.Sprintf("at revision %d", *e.Revision)

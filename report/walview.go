@@ -13,6 +13,12 @@ type walView struct {
 	*inspect.WAL
 	Unapplied  unappliedView   `json:"unapplied"`
 	Statistics *statisticsView `json:"statistics"`
+	Timeline   []logEventView  `json:"timeline"`
+}
+
+type logEventView struct {
+	inspect.LogEvent
+	Time *estimateView `json:"time,omitempty"`
 }
 
 type unappliedView struct {
@@ -56,7 +62,10 @@ func viewWAL(w *inspect.WAL) *walView {
 	if w == nil {
 		return nil
 	}
-	v := &walView{WAL: w, Unapplied: unappliedView{w.Unapplied, make([]unappliedKeyView, len(w.Unapplied.Keys))}, Statistics: viewStatistics(w.Statistics)}
+	v := &walView{WAL: w, Unapplied: unappliedView{w.Unapplied, make([]unappliedKeyView, len(w.Unapplied.Keys))}, Statistics: viewStatistics(w.Statistics), Timeline: make([]logEventView, len(w.Timeline))}
+	for i, e := range w.Timeline {
+		v.Timeline[i] = logEventView{e, viewEstimate(e.Time)}
+	}
 	for i, k := range w.Unapplied.Keys {
 		text, encoding := Key(k.Key)
 		v.Unapplied.Keys[i] = unappliedKeyView{text, encoding, k}

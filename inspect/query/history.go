@@ -86,20 +86,21 @@ type historian struct {
 	opts     HistoryOptions
 	seed     maphash.Seed
 	revision kube.Clock      // by revision, as the database tells
-	index    kube.Clock      // by index, as the log tells
+	log      *WAL            // nil when there is none
 	known    map[int64][]int // revision to places in List
 }
 
-// estimate says when something happened.
+// estimate says when something happened, as database or log tell it more closely.
 func (r *historian) estimate(e *Event) {
-	at, ok := kube.Estimate{}, false
 	if e.Revision.Main > 0 {
-		at, ok = r.revision.At(e.Revision.Main)
+		if at, ok := r.revision.At(e.Revision.Main); ok {
+			e.Time = &at
+		}
 	}
-	if !ok && e.Index > 0 {
-		at, ok = r.index.At(int64(e.Index))
+	if r.log == nil || e.Index == 0 {
+		return
 	}
-	if ok {
+	if at, ok := r.log.Clock.At(e.Index); ok && (e.Time == nil || at.Closer(*e.Time)) {
 		e.Time = &at
 	}
 }
@@ -135,7 +136,7 @@ func (r *historian) readLog(ctx context.Context, s *source.Source) error {
 	if err != nil {
 		return err
 	}
-	r.Log = true
+	r.Log, r.log = true, log
 	r.known = map[int64][]int{}
 	for i := range r.List {
 		r.known[r.List[i].Revision.Main] = append(r.known[r.List[i].Revision.Main], i)
@@ -144,24 +145,12 @@ func (r *historian) readLog(ctx context.Context, s *source.Source) error {
 		if !row.Entry || row.State == StateOverwritten || row.State == StateForeign {
 			return nil
 		}
-		r.takeAnchors(row)
 		if r.opts.Revision > 0 && row.Revision > r.opts.Revision {
 			return nil
 		}
 		return r.takeRow(row)
 	})
 	return err
-}
-
-// takeAnchors takes the times that an entry's values name.
-func (r *historian) takeAnchors(row *WALRow) {
-	for i := range row.Ops {
-		if op := &row.Ops[i]; op.Kind == raftlog.OpPut {
-			if a, ok := anchorOf(op.Key, op.Value.In(row.Data), 0); ok {
-				r.index.Add(int64(row.Index), a)
-			}
-		}
-	}
 }
 
 // takeRow adds what one entry does to the keys.

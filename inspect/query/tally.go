@@ -130,7 +130,10 @@ func (n *newestTime) Leaf(l *scan.Leaf) {
 		if err != nil {
 			continue
 		}
-		if a, ok := anchorOf(kv.Key, kv.Value, kv.Version); ok {
+		if !kube.Timed(kv.Key) {
+			continue
+		}
+		if a, ok := kube.AnchorIn(kv.Key, kv.Value, kv.Version); ok {
 			n.mu.Lock()
 			n.Add(rev.Main, a)
 			n.mu.Unlock()

@@ -144,26 +144,13 @@ func (s *versionSink) take(rev keyspace.Revision, kv *keyspace.KeyValue) {
 	s.list = append(s.list, record)
 }
 
-// Objects that name the moment of their writing most often: leases of nodes and
-// events.
-var timed = [][]byte{[]byte("/leases/"), []byte("/events/")}
-
-// anchorOf gives the time that a value names, of those that name the moment of their
-// writing. version is 0 when it is not known.
-func anchorOf(key, value []byte, version int64) (a kube.Anchor, ok bool) {
-	if !slices.ContainsFunc(timed, func(word []byte) bool { return bytes.Contains(key, word) }) {
-		return a, false
-	}
-	meta, err := kube.DecodeMeta(kube.DecodeEnvelope(value))
-	if err != nil {
-		return a, false
-	}
-	return kube.AnchorOf(&meta, version)
-}
-
-// anchor takes the time that a record names.
+// anchor takes the time that a record names, of those that name the moment of their writing
+// most often.
 func (s *versionSink) anchor(rev keyspace.Revision, kv *keyspace.KeyValue) {
-	if a, ok := anchorOf(kv.Key, kv.Value, kv.Version); ok {
+	if !kube.Timed(kv.Key) {
+		return
+	}
+	if a, ok := kube.AnchorIn(kv.Key, kv.Value, kv.Version); ok {
 		s.of.mu.Lock()
 		s.of.clock.Add(rev.Main, a)
 		s.of.mu.Unlock()

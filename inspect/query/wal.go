@@ -9,6 +9,7 @@ import (
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/snapdb/kube"
 	"etcd-forensics/walreader"
 	"etcd-forensics/walreader/raftlog"
 )
@@ -76,9 +77,12 @@ type WALRow struct {
 	State     string // of an entry
 	Revision  int64  // that an entry produced; 0 when none, or when that is not proven
 	User      string // who asked, when authentication is on
-	Keys      [][]byte
-	MoreKeys  int // keys that are not among Keys
-	Detail    []byte
+	// Time is when the record was written, as times that values near it name let it be
+	// estimated; nil when nothing does.
+	Time     *kube.Estimate
+	Keys     [][]byte
+	MoreKeys int // keys that are not among Keys
+	Detail   []byte
 
 	// Of an entry with a request: its operations, and the bytes that their values lie in.
 	Ops  []raftlog.Op
@@ -167,6 +171,7 @@ type rowStream struct {
 	row     WALRow
 	request raftlog.Request
 	detail  []byte
+	time    kube.Estimate
 	seen    map[string]bool // keys of one row, once there are many
 
 	faults   []walreader.Fault // not given yet
@@ -278,6 +283,7 @@ func (s *rowStream) record(f *walreader.Frame) error {
 		if h, err = raftlog.DecodeHardState(f.Record.Data); err == nil {
 			r.Term, r.HasTerm = h.Term, true
 			s.detail = appendHardState(s.detail, h)
+			s.behind()
 		}
 	case walreader.TypeSnapshot:
 		var n raftlog.SnapshotRecord
@@ -285,6 +291,7 @@ func (s *rowStream) record(f *walreader.Frame) error {
 			r.Index, r.HasIndex, r.Term, r.HasTerm = n.Index, true, n.Term, true
 			s.snapshot = max(s.snapshot, n.Index)
 			s.detail = appendSnapshot(s.detail, n, s.expected)
+			s.behind()
 		}
 	case walreader.TypeCRC:
 		s.detail = fmt.Appendf(s.detail, "checksum so far %08x", f.Record.CRC)
@@ -335,7 +342,25 @@ func (s *rowStream) entry(segment int, f *walreader.Frame, e raftlog.Entry) erro
 		return nil
 	}
 	r.Revision = s.wal.Revision(segment, f.At.Offset, e.Index)
+	if s.wal.Clock.Any() && r.State != StateOverwritten && r.State != StateForeign {
+		s.when(s.wal.Clock.At(e.Index))
+	}
 	return s.show()
+}
+
+// when takes an estimate of the row's time.
+func (s *rowStream) when(e kube.Estimate, ok bool) {
+	if ok {
+		s.time = e
+		s.row.Time = &s.time
+	}
+}
+
+// behind estimates when a record behind the entry before it was written.
+func (s *rowStream) behind() {
+	if s.expected > 0 && !s.foreign {
+		s.when(s.wal.Clock.Behind(s.expected - 1))
+	}
 }
 
 // state says what is known of an entry.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -16,6 +17,7 @@ import (
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/query"
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/snapdb/kube"
 	"etcd-forensics/walreader"
 )
 
@@ -151,6 +153,51 @@ func planted(t *testing.T, truth fixtures.Truth, rows []query.WALRow) {
 		if ok && r.Kind != "lease_revoke" && !slices.ContainsFunc(r.Keys, func(k []byte) bool { return string(k) == string(p.Key) }) && r.Kind != "delete_range" {
 			t.Errorf("entry %d (%s) is said to be revision %d, which wrote %q", r.Index, r.Detail, p.Revision, p.Key)
 		}
+	}
+}
+
+// TestTimesOfRows holds the times that rows are said to be of against each other: leases of
+// the fixtures are renewed in the order of the log.
+func TestTimesOfRows(t *testing.T) {
+	for _, name := range []string{"healthy-3.4", "healthy-3.6", "cluster3-3.7-crash", "wal-bit-flipped"} {
+		t.Run(name, func(t *testing.T) {
+			w := openWAL(t, logs(t, name)[0])
+			var last kube.Estimate
+			renewals := 0
+			_, err := w.Rows(t.Context(), query.WALFilter{}, func(r *query.WALRow) error {
+				switch {
+				case !r.Entry:
+					return nil
+				case r.State == query.StateOverwritten || r.State == query.StateForeign:
+					if r.Time != nil {
+						t.Errorf("entry %d is %s and has a time", r.Index, r.State)
+					}
+					return nil
+				case r.Time == nil:
+					t.Errorf("entry %d has no time", r.Index)
+					return nil
+				}
+				e := *r.Time
+				if e.Earliest.After(e.Time) || !e.Latest.IsZero() && e.Latest.Before(e.Time) || e.Time.Before(last.Time) || e.Earliest.Before(last.Earliest) {
+					t.Errorf("entry %d: %+v behind %+v", r.Index, e, last)
+				}
+				last = e
+				if r.Kind == "put" && strings.HasPrefix(string(firstKey(*r)), "/registry/leases/kube-node-lease/") {
+					renewals++
+					meta, err := kube.DecodeMeta(kube.DecodeEnvelope(r.Ops[0].Value.In(r.Data)))
+					if err != nil || e.Time.Sub(meta.Renewed).Abs() > 2*time.Second {
+						t.Errorf("entry %d names %v and is said to be of %v, %v", r.Index, meta.Renewed, e.Time, err)
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if renewals == 0 {
+				t.Error("no lease is renewed")
+			}
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"sort"
@@ -61,6 +62,40 @@ func AnchorOf(m *Meta, version int64) (Anchor, bool) {
 	}
 	newer(m.deletionRequested(), FromDeletion)
 	return a, a.How != FromNothing
+}
+
+// Objects that name the moment of their writing most often: leases of nodes and
+// events.
+var timed = [][]byte{[]byte("/leases/"), []byte("/events/")}
+
+// Timed says whether the values of a key name the moment of their writing most often.
+func Timed(key []byte) bool {
+	return slices.ContainsFunc(timed, func(word []byte) bool { return bytes.Contains(key, word) })
+}
+
+// maxTimedText is the size in bytes of the largest value in JSON or CBOR that is read
+// for a time. Leases and events are far smaller.
+const maxTimedText = 64 << 10
+
+// AnchorIn gives the time that the value of a key names. Values that have to be read
+// whole for their metadata, those in JSON and CBOR, are read only where Timed.
+// version is 0 when it is not known.
+func AnchorIn(key, value []byte, version int64) (a Anchor, ok bool) {
+	e := DecodeEnvelope(value)
+	switch e.Encoding {
+	case Protobuf:
+	case JSON, CBOR:
+		if len(value) > maxTimedText || !Timed(key) {
+			return a, false
+		}
+	default:
+		return a, false
+	}
+	m, err := DecodeMeta(e)
+	if err != nil {
+		return a, false
+	}
+	return AnchorOf(&m, version)
 }
 
 // deletionRequested gives the moment at which deletion was asked for:
@@ -126,6 +161,17 @@ func (c *Clock) Add(revision int64, a Anchor) {
 		c.thin()
 	}
 }
+
+// Cut forgets the anchors of a revision and later ones, where all were added in the order of
+// their revisions.
+func (c *Clock) Cut(revision int64) {
+	for n := len(c.points); n > 0 && c.points[n-1].revision >= revision; n = len(c.points) {
+		c.points, c.settled = c.points[:n-1], false
+	}
+}
+
+// Any says whether there is an anchor.
+func (c *Clock) Any() bool { return len(c.points) > 0 }
 
 // thin keeps the best anchor of each run of revisions, and makes the runs longer
 // while there are too many.
@@ -224,6 +270,13 @@ func (e Estimate) Uncertainty() (d time.Duration, ok bool) {
 		return 0, false
 	}
 	return max(e.Time.Sub(e.Earliest), e.Latest.Sub(e.Time)), true
+}
+
+// Closer says whether an estimate is closer bounded than another one.
+func (e Estimate) Closer(than Estimate) bool {
+	mine, bounded := e.Uncertainty()
+	theirs, theyAre := than.Uncertainty()
+	return bounded && (!theyAre || mine < theirs)
 }
 
 // At estimates when a revision was written. ok is false when no anchor is there.

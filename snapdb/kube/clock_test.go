@@ -2,6 +2,7 @@ package kube
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 )
@@ -155,4 +156,73 @@ func TestTheOrderOfAnchorsMakesNoDifference(t *testing.T) {
 		t.Errorf("%d anchors are kept", len(up.points))
 	}
 	checkClock(t, up, at, revisions/2, revisions/2+5000, 2*time.Second)
+}
+
+// leaseRenewedAt is a Lease as a custom API server would store it.
+func leaseRenewedAt(at time.Time) []byte {
+	return []byte(`{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"n","creationTimestamp":"2020-01-01T00:00:00Z"},"spec":{"renewTime":"` +
+		at.Format("2006-01-02T15:04:05.000000Z") + `"}}`)
+}
+
+func TestAnchorsInValues(t *testing.T) {
+	lease := leaseRenewedAt(noon)
+	for _, c := range []struct {
+		name, key string
+		value     []byte
+		version   int64
+		want      How
+	}{
+		{"a lease", "/registry/leases/kube-node-lease/n", lease, 7, FromRenewTime},
+		{"text of another resource is not read", "/registry/widgets/n", lease, 7, FromNothing},
+		{"text too long for a lease", "/registry/leases/kube-node-lease/n", append(make([]byte, 0, 1<<17), append([]byte(strings.Repeat(" ", maxTimedText)), lease...)...), 7, FromNothing},
+		{"nothing of Kubernetes", "/registry/leases/kube-node-lease/n", []byte("12"), 7, FromNothing},
+		{"encrypted", "/registry/leases/kube-node-lease/n", []byte("k8s:enc:aescbc:v1:key1:0123456789"), 7, FromNothing},
+		{"no object", "/registry/leases/kube-node-lease/n", []byte("{}"), 1, FromNothing},
+		{"cut short", "/registry/leases/kube-node-lease/n", lease[:len(lease)-1], 7, FromNothing},
+	} {
+		if a, ok := AnchorIn([]byte(c.key), c.value, c.version); a.How != c.want || ok != (c.want != FromNothing) {
+			t.Errorf("%s: %+v, %v", c.name, a, ok)
+		}
+	}
+}
+
+// TestCutForgets what was added last, before and after anchors were thinned out.
+func TestCutForgets(t *testing.T) {
+	for _, revisions := range []int64{10, 2*maxAnchors + 50000} {
+		at, _ := cluster(revisions)
+		var c Clock
+		for r := int64(1); r <= revisions; r++ {
+			c.Add(r, Anchor{at(r), FromRenewTime, time.Microsecond, true})
+		}
+		c.Cut(6)
+		if e, ok := c.At(revisions); !ok || e.Time.After(at(5)) || !e.Latest.IsZero() {
+			t.Errorf("of %d: %+v", revisions, e)
+		}
+		if c.Cut(1); c.Any() {
+			t.Errorf("of %d: something is left", revisions)
+		}
+	}
+}
+
+func TestCloserEstimates(t *testing.T) {
+	bounded := func(d time.Duration) Estimate {
+		return Estimate{Time: noon, Earliest: noon.Add(-d), Latest: noon.Add(d)}
+	}
+	open := Estimate{Time: noon, Earliest: noon}
+	for _, c := range []struct {
+		name    string
+		a, b    Estimate
+		aCloser bool
+	}{
+		{"smaller bounds", bounded(time.Second), bounded(time.Minute), true},
+		{"larger bounds", bounded(time.Minute), bounded(time.Second), false},
+		{"the same", bounded(time.Second), bounded(time.Second), false},
+		{"against an open one", bounded(time.Hour), open, true},
+		{"an open one", open, bounded(time.Hour), false},
+		{"two open ones", open, open, false},
+	} {
+		if c.a.Closer(c.b) != c.aCloser {
+			t.Error(c.name)
+		}
+	}
 }

@@ -134,6 +134,7 @@ type TermChange struct {
 	HardState
 	At    walreader.Position
 	Proof walreader.Proof
+	After uint64 // the last entry before the record, as in Snapshot
 }
 
 // An Overwrite is an entry that takes the place of earlier ones.
@@ -372,7 +373,7 @@ func (s *summary) state(f *walreader.Frame) error {
 	}
 	if !s.hadState || h.Term != s.lastState.Term || h.Vote != s.lastState.Vote {
 		if !s.full("termChanges", len(s.TermChanges)) {
-			s.TermChanges = append(s.TermChanges, TermChange{h, f.At, f.Proof})
+			s.TermChanges = append(s.TermChanges, TermChange{h, f.At, f.Proof, s.before})
 		}
 	}
 	s.lastState, s.hadState = h, true

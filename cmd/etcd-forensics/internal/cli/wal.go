@@ -153,7 +153,7 @@ func (p *program) showWAL(ctx context.Context, w io.Writer, log *query.WAL, filt
 		}
 		return errors.Join(show(buffered, log), buffered.Flush())
 	}
-	rows := report.NewWALWriter(buffered, json)
+	rows := report.NewWALWriter(buffered, json, log.Clock.Any())
 	totals, err := log.Rows(ctx, filter, rows.Row)
 	if err == nil && !json {
 		err = report.WALSummary(buffered, log, totals)
