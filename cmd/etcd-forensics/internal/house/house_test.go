@@ -27,11 +27,12 @@ var readers = []string{
 // arrows says which packages of ours each package may import.
 var arrows = map[string][]string{
 	"cmd/etcd-forensics":              {"cmd/etcd-forensics/internal/cli"},
-	"cmd/etcd-forensics/internal/cli": {"inspect", "inspect/source", "inspect/query", "inspect/backup", "report"},
-	"report":                          {"inspect", "inspect/query", "inspect/backup", "snapdb/kube", "snapdb/kube/manifest"},
+	"cmd/etcd-forensics/internal/cli": {"inspect", "inspect/source", "inspect/query", "inspect/backup", "inspect/symptom", "report"},
+	"report":                          {"inspect", "inspect/query", "inspect/backup", "inspect/symptom", "snapdb/kube", "snapdb/kube/manifest"},
 	"inspect":                         append([]string{"inspect/source"}, readers...),
 	"inspect/query":                   append([]string{"inspect", "inspect/source"}, readers...),
 	"inspect/backup":                  {"inspect", "inspect/source", "inspect/query", "snapdb/kube"},
+	"inspect/symptom":                 {"inspect"},
 	"snapdb/scan":                     {"snapdb", "snapdb/page", "snapdb/keyspace"},
 	"walreader/raftlog":               {"walreader"},
 	"walreader/snapfile":              {"walreader", "walreader/raftlog"}, // raft's conf state
@@ -156,7 +157,7 @@ func TestNothingIsLeftUnfinished(t *testing.T) {
 	marks := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b|not imple` + `mented`)
 	for _, f := range sourceFiles(t) {
 		// How etcd 3.4 ends on a request that it does not know.
-		text := strings.ReplaceAll(f.text, `exits("panic: not imple`+`mented"`, "")
+		text := strings.NewReplacer(`exits("panic: not imple`+`mented"`, "", `says("panic: not imple`+`mented")`, "").Replace(f.text)
 		if found := marks.FindString(text); found != "" {
 			t.Errorf("%s: %s", f.path, found)
 		}
