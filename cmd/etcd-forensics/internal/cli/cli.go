@@ -37,8 +37,11 @@ const exitHelp = `Exit codes:
   2  the arguments made no sense, or nothing of etcd's could be read; nothing was judged
   3  the examination could not be finished; what was seen is reported`
 
-// Streams are where a run writes.
-type Streams struct{ Out, Err io.Writer }
+// Streams are where a run writes, and where it reads what is no file.
+type Streams struct {
+	In       io.Reader // what a file named - is; nil for nothing
+	Out, Err io.Writer
+}
 
 // program is one run of the command.
 type program struct {
@@ -65,6 +68,9 @@ func Run(ctx context.Context, streams Streams, args []string) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
+	if streams.In == nil {
+		streams.In = strings.NewReader("")
+	}
 	p := &program{streams: streams, writeOut: "text", failOn: severity(inspect.SeverityError), progress: "auto", values: "none", scratchLimit: source.DefaultScratchLimit}
 	root := p.root()
 	root.SetArgs(args)

@@ -28,7 +28,7 @@ var update = flag.Bool("update", false, "rewrite what the transcripts compare wi
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"etcd-forensics": func() {
-			os.Exit(cli.Run(context.Background(), cli.Streams{Out: os.Stdout, Err: os.Stderr}, os.Args[1:]))
+			os.Exit(cli.Run(context.Background(), cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:]))
 		},
 	})
 }
