@@ -40,6 +40,7 @@ func examineMember(t *testing.T, dir string) *examination {
 		t.Fatal(err)
 	}
 	settleCommits([]*examination{x})
+	x.reconcile()
 	x.checkFit()
 	return x
 }

@@ -468,10 +468,7 @@ func (x *examination) describeMembership(d *database) {
 				continue
 			}
 		}
-		x.member.Membership.Members = append(x.member.Membership.Members, MembershipMember{
-			MemberID: ID(m.ID), Name: m.Name, PeerURLs: orEmpty(m.PeerURLs), ClientURLs: orEmpty(m.ClientURLs),
-			IsLearner: m.IsLearner, StatedBy: []string{StatedByMembers},
-		})
+		x.bucket.add(MembershipMember{MemberID: ID(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, IsLearner: m.IsLearner})
 	}
 	for _, r := range d.rows[keyspace.BucketMembersRemoved] {
 		id, err := keyspace.DecodeMemberID(r.Key)
@@ -479,7 +476,7 @@ func (x *examination) describeMembership(d *database) {
 			x.badRecord(d, keyspace.BucketMembersRemoved, r, err)
 			continue
 		}
-		x.member.Membership.Removed = append(x.member.Membership.Removed, ID(id))
+		x.bucket.removed[ID(id)] = 0
 	}
 }
 

@@ -91,6 +91,15 @@ const (
 	CodeClusterQuorumLost   Code = "cluster-quorum-lost"
 	CodeCopiedWhileRunning  Code = "copied-while-running"
 
+	CodeMemberSourcesDisagree Code = "member-sources-disagree"
+	CodeMemberLearnerMismatch Code = "member-learner-mismatch"
+	CodeMemberZombie          Code = "member-zombie"
+	CodeMemberRemoved         Code = "member-removed"
+	CodeMemberDuplicate       Code = "member-duplicate"
+	CodeMemberIDUnexplained   Code = "member-id-unexplained"
+	CodeMemberRestored        Code = "member-restored"
+	CodeMemberForcedNew       Code = "member-forced-new"
+
 	CodeAlarmCorrupt Code = "alarm-corrupt"
 	CodeAlarmNoSpace Code = "alarm-nospace"
 
@@ -380,6 +389,38 @@ var catalogue = map[Code]entry{
 		"of the directories given, fewer than a majority of the voters could start: the cluster cannot elect a leader from them",
 		"the voters by the newest membership, and what etcd would do with each directory",
 		"give all directories that are left; if these are all, restore from the best source as a new cluster"},
+	CodeMemberSourcesDisagree: {SeverityWarning, false,
+		"two places on disk state another membership as of the same index, and no conf change lies between them",
+		"bucket members, conf states in bucket meta, WAL and .snap, and the v2 store, each against the conf changes of the log",
+		"see with `etcd-forensics members` what each place states; restore with --initial-cluster, which writes the membership anew, rather than start on the directory"},
+	CodeMemberLearnerMismatch: {SeverityWarning, false,
+		"a store has a member as a learner that raft has as a voter, or the other way round; from 3.6 on etcd believes bucket members",
+		"the learner flag in bucket members or the v2 store against raft's conf state and the conf changes",
+		"before an upgrade to 3.6 start the cluster with 3.5.24 or later, which puts the flag right; a restore writes the membership anew"},
+	CodeMemberZombie: {SeverityWarning, false,
+		"bucket members has a member that raft does not know; from 3.6 on etcd believes the bucket, shows the member again, ends, or never elects a leader",
+		"bucket members against raft's conf state, with every conf change behind it",
+		"before an upgrade to 3.6 start the cluster with 3.5.26 or later, which removes it; a restore by etcdutl 3.5 or later writes the membership anew"},
+	CodeMemberRemoved: {SeverityWarning, false,
+		"the directory is that of a member that was removed from its cluster; a server on it ends with \"the member has been permanently removed from the cluster\"",
+		"the removal in a log, in bucket members_removed or in the v2 store",
+		"take another member for a restore: this one lacks what was written after its removal; the others need not be told of it again"},
+	CodeMemberDuplicate: {SeverityWarning, false,
+		"two members have the same name or the same URL, so that clients or peers reach the wrong one",
+		"names, peer and client URLs of the members",
+		"give each its own --name and --advertise-client-urls; peer URLs with `etcdctl member update`"},
+	CodeMemberIDUnexplained: {SeverityWarning, false,
+		"ids are not what etcd computes from what they are made of: the log was put together by hand or by another tool (`etcdctl backup` of the v2 store makes new ids), or a peer URL has changed in it",
+		"SHA-1 of peer URLs and token for a member, and of the ids of its first members for a cluster",
+		"do not start a server on the directory beside others; restore from its database, which makes new ids"},
+	CodeMemberRestored: {SeverityNote, false,
+		"the member was made by `snapshot restore`: it begins with the data of another cluster, and has nothing of that one's log",
+		"a snapshot record right behind the members with which the log begins, in term 1; or a conf state that names none of the members",
+		"nothing is wrong; every member of the cluster must have been restored from the same snapshot"},
+	CodeMemberForcedNew: {SeverityNote, false,
+		"a server was started on this directory with --force-new-cluster: the other members were removed, and their directories are of another history from then on",
+		"conf changes that remove members and carry no id of a request",
+		"nothing is wrong with this member; do not start the others again, and take the flag out of the unit or manifest"},
 	CodeCopiedWhileRunning: {SeverityWarning, false,
 		"the files were copied while a server wrote to them, so they are of no one moment",
 		"pages that are whole but of a later transaction",

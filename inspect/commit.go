@@ -92,22 +92,25 @@ func (x *examination) votersUntil(at uint64) uint64 {
 }
 
 // voters gives the voting members as the member's newest statement has them, and the index
-// as of which: the conf state of the database (since 3.5), of the newest .snap, or the
-// members that are no learners.
+// as of which: as the log tells, the conf state of the database (since 3.5), of the newest
+// .snap, or the members that are no learners.
 func (x *examination) voters() (voters []ID, at uint64) {
 	applied := uint64(0)
 	if b := x.member.Backend; b != nil && b.ConsistentIndex != nil {
 		applied = *b.ConsistentIndex
 	}
-	if b := x.member.Backend; b != nil && b.ConfState != nil {
-		return b.ConfState.Voters, applied
+	if r, known := x.at(applied); known && len(r.members) > 0 {
+		return r.configuration(applied).Voters, applied
+	}
+	if r, ok := x.confState(); ok {
+		return r.configuration(applied).Voters, applied
 	}
 	for i := len(x.snaps) - 1; i >= 0; i-- {
 		if x.snaps[i].Valid {
 			return ids(x.snaps[i].ConfState.Voters), x.snaps[i].Index
 		}
 	}
-	for _, m := range x.member.Membership.Members {
+	for _, m := range x.bucket.sorted() {
 		if !m.IsLearner {
 			voters = append(voters, m.MemberID)
 		}

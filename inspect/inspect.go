@@ -19,6 +19,7 @@ import (
 type Options struct {
 	Digest bool // compute SHA-256 of every file read
 	Limits Limits
+	Tokens []string // values of --initial-cluster-token to try besides Tokens
 
 	blocks *maphash.Seed // of the sums by which several sources are compared
 }
@@ -46,6 +47,10 @@ func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case
 	}
 	settleCommits(all)
 	checkClusters(all)
+	for _, x := range all {
+		x.reconcile()
+	}
+	checkRemoved(all)
 	for _, x := range all {
 		x.checkFit()
 		x.listUnapplied(ctx)
@@ -100,6 +105,9 @@ type examination struct {
 	snaps  []snapshot                 // by term and index
 	db     *database                  // the one that etcd would open; nil when none was read
 
+	confChanges []raftlog.ConfChangeEntry // see changes; nil when not asked for yet
+	bucket      roster                    // buckets members and members_removed of the database
+
 	aligned     *alignment // of log and database, once it was asked for
 	alignedOnce bool
 	held        *holder // what is compared with other sources; nil when nothing is
@@ -107,9 +115,12 @@ type examination struct {
 }
 
 func newExamination(s *source.Source, opts Options) *examination {
-	return &examination{src: s, opts: opts, member: Member{
+	return &examination{src: s, opts: opts, bucket: newRoster(), member: Member{
 		Source: s.Path, Snapshots: []Snap{}, Leftovers: []Leftover{}, Startup: []Startup{}, NotExamined: []string{},
-		Membership: Membership{Members: []MembershipMember{}, Removed: []ID{}},
+		Membership: Membership{
+			Members: []MembershipMember{}, Removed: []ID{}, Removals: []Removal{}, Zombies: []MembershipMember{},
+			Changes: []MembershipChange{}, Statements: []Statement{},
+		},
 	}}
 }
 

@@ -178,7 +178,9 @@ func compareWithTruth(t *testing.T, name string, m inspect.Member, truth fixture
 		}
 		// What was asked after the status made entries of its own: lists of alarms,
 		// the state of authentication.
-		if b.ConsistentIndex == nil || *b.ConsistentIndex > e.RaftIndex+8 || *b.ConsistentIndex < e.RaftAppliedIndex {
+		// 3.4 saves the index with the next write of a key only.
+		lags := strings.HasPrefix(truth.EtcdVersion, "3.4")
+		if b.ConsistentIndex == nil || *b.ConsistentIndex > e.RaftIndex+8 || *b.ConsistentIndex < e.RaftAppliedIndex && !lags {
 			t.Errorf("%s: consistent index %v, the server said %d", m.Source, *b.ConsistentIndex, e.RaftAppliedIndex)
 		}
 		if b.Term != nil && *b.Term != e.RaftTerm {

@@ -187,10 +187,24 @@ type Leftover struct {
 	Kind string `json:"kind"`
 }
 
-// A Membership is the cluster's members as the places on disk state them.
+// A Membership is the cluster's members as the places on disk state them, brought
+// together as of the last index that is proven to be committed.
 type Membership struct {
-	Members []MembershipMember `json:"members"`
-	Removed []ID               `json:"removed"`
+	Members  []MembershipMember `json:"members"`  // by id
+	Removed  []ID               `json:"removed"`  // ascending
+	Removals []Removal          `json:"removals"` // of those, in the same order
+	// Zombies are members of bucket members that raft does not know.
+	Zombies []MembershipMember `json:"zombies"`
+
+	// Applied and Proven are raft's own configuration, as of the database's consistent
+	// index and of the last entry that is proven to be committed; nil when neither a
+	// snapshot nor the log tells.
+	Applied *RaftConfiguration `json:"applied"`
+	Proven  *RaftConfiguration `json:"proven"`
+
+	Changes    []MembershipChange `json:"changes"`    // conf changes in the log, by index
+	Statements []Statement        `json:"statements"` // what each place says by itself
+	Identity   *Identity          `json:"identity"`
 }
 
 // A MembershipMember is one member of the cluster.
@@ -201,6 +215,41 @@ type MembershipMember struct {
 	ClientURLs []string `json:"clientURLs"`
 	IsLearner  bool     `json:"isLearner"`
 	StatedBy   []string `json:"statedBy"`
+}
+
+// A Removal is a member that was removed, with what is left of it.
+type Removal struct {
+	MemberID ID       `json:"memberID"`
+	Index    *uint64  `json:"index"` // of the entry; nil when the log does not hold it
+	Name     string   `json:"name"`
+	PeerURLs []string `json:"peerURLs"`
+}
+
+// A RaftConfiguration is who votes and who learns, as of an index.
+type RaftConfiguration struct {
+	Index    uint64 `json:"index"`
+	Voters   []ID   `json:"voters"`
+	Learners []ID   `json:"learners"`
+}
+
+// A MembershipChange is a conf change of one member in the log.
+type MembershipChange struct {
+	Index    uint64   `json:"index"`
+	Term     uint64   `json:"term"`
+	Change   string   `json:"change"` // add, add_learner, promote, remove, update
+	MemberID ID       `json:"memberID"`
+	Name     string   `json:"name"`
+	PeerURLs []string `json:"peerURLs"`
+	Proven   bool     `json:"proven"` // committed
+}
+
+// A Statement is the membership as one place states it.
+type Statement struct {
+	Place   string             `json:"place"` // as in statedBy
+	File    string             `json:"file"`
+	Index   *uint64            `json:"index"`   // as of which; nil when it is not known
+	Members []MembershipMember `json:"members"` // statedBy is empty
+	Removed []ID               `json:"removed"`
 }
 
 // A Startup is what one minor version of etcd would do with a member directory.

@@ -185,9 +185,6 @@ func (x *examination) unusable(c *Comparison, cluster *ID) string {
 const otherStore = "its content is that of another store"
 
 func (x *examination) isLearner(id ID) bool {
-	if b := x.member.Backend; b != nil && b.ConfState != nil {
-		return slices.Contains(b.ConfState.Learners, id)
-	}
 	return slices.ContainsFunc(x.member.Membership.Members, func(m MembershipMember) bool { return m.MemberID == id && m.IsLearner })
 }
 

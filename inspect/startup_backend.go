@@ -279,7 +279,7 @@ func (b *boot) readMembers() *ending {
 // UpdateAttributes).
 func (b *boot) publish() *ending {
 	id := b.member.MemberID
-	if b.minor < 6 || id == nil || !b.onlyVoter() || b.listed(*id) || slices.Contains(b.member.Membership.Removed, *id) {
+	if b.minor < 6 || id == nil || !b.onlyVoter() || b.listed(*id) || b.removed(*id) {
 		return nil
 	}
 	for _, c := range b.log.ConfChanges {
@@ -292,7 +292,12 @@ func (b *boot) publish() *ending {
 
 // listed says whether bucket members knows a member.
 func (b *boot) listed(id ID) bool {
-	return slices.ContainsFunc(b.member.Membership.Members, func(m MembershipMember) bool {
-		return m.MemberID == id && slices.Contains(m.StatedBy, StatedByMembers)
-	})
+	_, ok := b.bucket.members[id]
+	return ok
+}
+
+// removed says whether bucket members_removed has a member.
+func (b *boot) removed(id ID) bool {
+	_, ok := b.bucket.removed[id]
+	return ok
 }

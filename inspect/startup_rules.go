@@ -327,7 +327,34 @@ func (b *boot) recoverCluster() *ending {
 	if minor, ok := minorOf(version); ok && minor > b.minor {
 		return b.downgrade()
 	}
-	return nil
+	return b.countLearners()
+}
+
+// countLearners ends a start with more learners than --max-learners allows, 1 unless
+// told otherwise (since 3.6, etcdserver/bootstrap.go, Finalize). 3.6 takes the word of
+// the v2 store for those that were promoted (etcdserver/api/membership/cluster.go,
+// SyncLearnerPromotionIfNeeded).
+func (b *boot) countLearners() *ending {
+	if b.minor <= 5 {
+		return nil
+	}
+	promoted := newRoster()
+	if s := b.loadedSnap(); b.minor == 6 && s != nil && s.Store != nil {
+		promoted = rosterOfStore(s.Store)
+	}
+	learners := 0
+	for id, m := range b.bucket.members {
+		if s, ok := promoted.members[id]; m.IsLearner && (!ok || s.IsLearner) {
+			learners++
+		}
+	}
+	if learners <= 1 {
+		return nil
+	}
+	if c := b.member.Membership.Applied; c == nil || len(c.Learners) > 1 {
+		return cannotTell() // the flag was raised
+	}
+	return exits("membership: too many learner members in cluster", CodeMemberLearnerMismatch)
 }
 
 // downgrade ends a start, except that 3.5 lets a downgrade to itself pass, which
@@ -386,7 +413,7 @@ func (b *boot) replay() *ending {
 	}
 	for _, c := range b.log.ConfChanges {
 		if b.reads(c.Unbroken) && b.removesSelf(c) {
-			meet(c.Index, exits(errRemoved))
+			meet(c.Index, exits(errRemoved, CodeMemberRemoved))
 		}
 	}
 	return first
@@ -409,7 +436,7 @@ func (b *boot) knows(k raftlog.Kind) bool {
 // know of the removal already, and is passed over then
 // (etcdserver/api/membership/cluster.go, ValidateConfigurationChange).
 func (b *boot) removesSelf(c raftlog.ConfChangeEntry) bool {
-	if b.minor >= 6 && c.Index > b.consistentIndex() && b.member.MemberID != nil && slices.Contains(b.member.Membership.Removed, *b.member.MemberID) {
+	if b.minor >= 6 && c.Index > b.consistentIndex() && b.member.MemberID != nil && b.removed(*b.member.MemberID) {
 		return false
 	}
 	return slices.ContainsFunc(c.Changes, func(ch raftlog.Change) bool {
@@ -438,7 +465,7 @@ func (b *boot) serves() (*bool, []Code) {
 	if be := b.member.Backend; be != nil && len(be.Alarms) > 0 {
 		return &no, []Code{CodeAlarmCorrupt, CodeAlarmNoSpace}
 	}
-	if b.member.MemberID != nil && (b.isLearner(*b.member.MemberID) || slices.Contains(b.member.Membership.Removed, *b.member.MemberID)) {
+	if b.member.MemberID != nil && (b.isLearner(*b.member.MemberID) || b.removed(*b.member.MemberID)) {
 		return &no, nil
 	}
 	behind := []Code{CodeWALBehindBackend, CodeWALZeroedTail, CodeWALSegmentEmpty}

@@ -63,10 +63,11 @@ func soundMember(path string) (inspect.Source, inspect.Member) {
 				Alarms:  []inspect.Alarm{}, Leases: ptr(int64(0)), Auth: &inspect.Auth{Users: []string{}, Roles: []string{}},
 			},
 			Snapshots: []inspect.Snap{}, Leftovers: []inspect.Leftover{}, Startup: []inspect.Startup{}, NotExamined: []string{},
-			Membership: inspect.Membership{Removed: []inspect.ID{}, Members: []inspect.MembershipMember{{
-				MemberID: 0x8e9e05c52164694d, Name: "m1", PeerURLs: []string{"http://127.0.0.1:2380"},
-				ClientURLs: []string{"http://127.0.0.1:2379"}, StatedBy: []string{"backend"},
-			}}},
+			Membership: inspect.Membership{Removed: []inspect.ID{}, Removals: []inspect.Removal{}, Zombies: []inspect.MembershipMember{},
+				Changes: []inspect.MembershipChange{}, Statements: []inspect.Statement{}, Members: []inspect.MembershipMember{{
+					MemberID: 0x8e9e05c52164694d, Name: "m1", PeerURLs: []string{"http://127.0.0.1:2380"},
+					ClientURLs: []string{"http://127.0.0.1:2379"}, StatedBy: []string{"backend"},
+				}}},
 		}
 }
 

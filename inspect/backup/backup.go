@@ -295,10 +295,16 @@ func trailer(m *inspect.Member) inspect.Trailer {
 	return m.Backend.Trailer
 }
 
-// aside says whether a warning does not concern the restore: a quota that is near, and
-// values that are encrypted in several ways, as while keys are being changed.
+// aside says whether a warning does not concern the restore: a quota that is near,
+// values that are encrypted in several ways, as while keys are being changed, and
+// the membership, which a restore writes anew.
 func aside(c inspect.Code) bool {
-	return c == inspect.CodeSpaceNearQuota || c == inspect.CodeKubeEncryptionMixed
+	switch c {
+	case inspect.CodeSpaceNearQuota, inspect.CodeKubeEncryptionMixed,
+		inspect.CodeMemberSourcesDisagree, inspect.CodeMemberLearnerMismatch, inspect.CodeMemberZombie, inspect.CodeMemberDuplicate:
+		return true
+	}
+	return false
 }
 
 func isHash(c inspect.Code) bool {

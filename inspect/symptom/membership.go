@@ -32,7 +32,7 @@ var membershipSymptoms = []Symptom{
 		Name: "too-many-learners", Severity: inspect.SeverityError,
 		Means: "the member list has more learners than are allowed: one was being promoted, or 3.5.1 to 3.5.19 did not write the promotion to the database",
 		Shows: "isLearner in bucket members against the log and the .snap files",
-		on:    inMembership, check: learnersListed,
+		Codes: []inspect.Code{inspect.CodeMemberLearnerMismatch}, on: inMembership, check: learnersListed,
 		Do: []string{"boot once with 3.5.24 or later, which corrects it", "otherwise promote or remove the learner that is there"},
 		patterns: []pattern{
 			says("too many learner members in cluster"),

@@ -72,10 +72,10 @@ var peerSymptoms = []Symptom{
 		},
 	},
 	{
-		Name: "member-removed", Severity: inspect.SeverityError,
+		Name: "member-removed-permanently", Severity: inspect.SeverityError,
 		Means: "this member was removed from the cluster, by `member remove` or by a peer that was started with --force-new-cluster, and ends",
 		Shows: "its own id among the removed members of its peers, or of its own log",
-		on:    inMembership, check: ownIDRemoved,
+		Codes: []inspect.Code{inspect.CodeMemberRemoved}, on: inMembership, check: ownIDRemoved,
 		Do: []string{
 			"delete its data directory and join under a new id: `etcdctl member add`, --initial-cluster-state existing",
 			"when nobody has removed it, look for a peer that runs with --force-new-cluster, and stop it",

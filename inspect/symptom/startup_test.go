@@ -41,14 +41,15 @@ func failedStarts(t *testing.T) []start {
 	return failed
 }
 
-// noFinding are the symptoms of sound directories: versions that do not go together
-// and members that were removed are no damage, so another fact confirms them.
-var noFinding = []string{"downgrade-refused", "storage-version", "member-removed"}
+// noFinding are the symptoms of sound directories: versions that do not go together are
+// no damage, so another fact confirms them.
+var noFinding = []string{"downgrade-refused", "storage-version"}
 
 // withoutFinding are starts that no finding of their fixture confirms, with the
 // reason; the prediction of the start itself does.
 var withoutFinding = map[string]string{
 	"healthy-3.4": "3.7 does not read what 3.4 wrote to its log", "healthy-3.5": "3.7 does not read what 3.5 wrote to its log",
+	"restored-3.4": "3.7 does not read what 3.4 wrote to its log", "cluster-id-changed": "3.7 does not read what 3.4 wrote to its log",
 	"membership-3.4": "3.7 does not read what 3.4 wrote to its log", "membership-3.5": "3.7 does not read what 3.5 wrote to its log",
 }
 

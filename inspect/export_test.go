@@ -1,0 +1,7 @@
+package inspect
+
+// BootstrapID and ClusterIDOf are there for the tests that ask etcd.
+var (
+	BootstrapID = bootstrapID
+	ClusterIDOf = clusterIDOf
+)
