@@ -106,7 +106,7 @@ func (p *program) root() *cobra.Command {
 	flags.StringVar(&p.walDir, "wal-dir", "", "WAL directory, when it lies outside the data directory")
 	flags.StringVar(&p.scratch, "scratch", "", "folder for temporary files, such as unpacked archives (default: the system's)")
 	flags.Var(&p.scratchLimit, "scratch-limit", "most bytes that one archive may unpack to; also as 2G or 8GiB")
-	root.AddCommand(p.inspect(), p.compare(), p.keys(), p.get(), p.history(), p.diff(), p.hashkv(), p.pages(), p.wal(), p.verify(), p.explain(), p.version())
+	root.AddCommand(p.inspect(), p.compare(), p.members(), p.keys(), p.get(), p.history(), p.diff(), p.hashkv(), p.pages(), p.wal(), p.verify(), p.explain(), p.version())
 	return root
 }
 
