@@ -93,7 +93,7 @@ func (t *textWriter) memberTable(r *inspect.MembershipReport) {
 // they are the same.
 func statedBy(r *inspect.MembershipReport, id inspect.ID) string {
 	var order []string
-	by := map[string][]string{}
+	by := map[string]int{}
 	included := 0
 	for _, s := range r.Sources {
 		if !s.Included {
@@ -110,17 +110,17 @@ func statedBy(r *inspect.MembershipReport, id inspect.ID) string {
 			continue
 		}
 		text := strings.Join(places, ", ")
-		if by[text] == nil {
+		if by[text] == 0 {
 			order = append(order, text)
 		}
-		by[text] = append(by[text], label(s.Path))
+		by[text]++
 	}
 	for i, text := range order {
-		switch n := len(by[text]); {
+		switch n := by[text]; {
 		case included > 1 && n == included:
 			order[i] = "all: " + text
 		case included > 1:
-			order[i] = strings.Join(by[text], ", ") + ": " + text
+			order[i] = fmt.Sprintf("%d of %d: %s", n, included, text) // which, stands in the JSON
 		}
 	}
 	return strings.Join(order, "\n")
