@@ -357,6 +357,41 @@ func segment(t testing.TB) []byte {
 	return nil
 }
 
+// large is a snapshot's head with so much behind it that no buffer holds it all, and
+// no bytes that pack well.
+func large(t testing.TB) []byte {
+	b := snapshot(t)
+	r := rand.New(rand.NewPCG(3, 4))
+	for len(b) < 5<<20 {
+		b = append(b, byte(r.Uint32()))
+	}
+	return b
+}
+
+// TestChecksumsBehindAnArchiveAreRead: what is of use ends before the packed data
+// does.
+func TestChecksumsBehindAnArchiveAreRead(t *testing.T) {
+	inner := tarred(t, file{"etcd.db", large(t)})
+	forms := map[string][]byte{"tar.gz": gzipped(t, inner), "tar.zst": zstded(t, inner), "tar.xz": xzed(t, inner)}
+	for name, good := range forms {
+		flipped := slices.Clone(good)
+		at := map[string]int{"tar.gz": 6, "tar.zst": 1, "tar.xz": 6}[name] // from the end: in the checksum, or the footer
+		flipped[len(flipped)-at] ^= 1
+		for how, data := range map[string][]byte{"cut": good[:len(good)-1], "flipped": flipped, "garbage": append(slices.Clone(good), "garbage behind"...)} {
+			if sources, problems, _ := openPacked(t, "backup."+name, data, source.Options{}); len(sources) > 0 || len(problems) != 1 {
+				t.Errorf("%s %s: %d sources, %v", name, how, len(sources), problems)
+			}
+		}
+		if sources, problems, _ := openPacked(t, "backup."+name, good, source.Options{}); len(sources) != 1 || len(problems) > 0 {
+			t.Errorf("%s: %v", name, problems)
+		}
+	}
+	padded := append(slices.Clone(forms["tar.gz"]), make([]byte, 10240)...)
+	if sources, problems, _ := openPacked(t, "padded.gz", padded, source.Options{}); len(sources) != 1 || len(problems) > 0 {
+		t.Errorf("zeros behind: %v", problems)
+	}
+}
+
 // TestHugeWindowsAreRefused: the formats can ask for gigabytes to look back in.
 func TestHugeWindowsAreRefused(t *testing.T) {
 	db := snapshot(t)

@@ -43,10 +43,12 @@ type unpacker struct {
 	tree    *unpackedTree
 	head    *bufio.Reader // of the entry being looked at
 
-	left  int64 // bytes that may still be unpacked
-	names int   // bytes of names so far
-	space int64 // bytes that may be written until the free space is asked again
-	free  func(dir string) (bytes int64, known bool)
+	left int64 // bytes that may still be unpacked
+
+	written int64 // bytes of the files kept so far, zeros included
+	names   int   // bytes of names so far
+	space   int64 // bytes that may be written until the free space is asked again
+	free    func(dir string) (bytes int64, known bool)
 }
 
 func newUnpacker(ctx context.Context, f *File, opts Options) *unpacker {
@@ -87,7 +89,7 @@ func (e entry) below(name string, size int64, modified time.Time) entry {
 // stream goes through bytes of a kind that is not known yet.
 func (u *unpacker) stream(r io.Reader, e entry, layers int) error {
 	if layers > maxLayers {
-		return fmt.Errorf("more than %d archives in each other; unpack the outer ones first", maxLayers)
+		return brokenError{fmt.Sprintf("more than %d archives in each other; unpack the outer ones first", maxLayers)}
 	}
 	br := bufio.NewReaderSize(r, probeSize)
 	head, err := br.Peek(probeSize)
@@ -98,7 +100,11 @@ func (u *unpacker) stream(r io.Reader, e entry, layers int) error {
 	case "":
 		return u.file(br, head, e)
 	case "tar":
-		return u.tar(br, e, layers)
+		if err := u.tar(br, e, layers); err != nil {
+			return err
+		}
+		_, err := io.Copy(io.Discard, br) // up to the checksum, which lies behind what is of use
+		return err
 	case "gzip", "zstd", "xz":
 		unpacked, done, err := u.decompressor(format, br)
 		if err != nil {
@@ -107,7 +113,10 @@ func (u *unpacker) stream(r io.Reader, e entry, layers int) error {
 		defer done()
 		return u.stream(&measured{u, unpacked, format}, e, layers+1)
 	case "zip", "empty zip":
-		return fmt.Errorf("%s is a zip file inside another archive; unpack the outer one first", show(e.shown))
+		if e.alone {
+			return brokenError{show(e.shown) + " is a zip file inside another archive; unpack the outer one first"}
+		}
+		return nil
 	default:
 		if e.alone {
 			return fmt.Errorf("%s data, which is not read; unpack it first", format)
@@ -120,7 +129,7 @@ func (u *unpacker) stream(r io.Reader, e entry, layers int) error {
 func (u *unpacker) decompressor(format string, r io.Reader) (unpacked io.Reader, done func(), err error) {
 	switch format {
 	case "gzip":
-		unpacked, err = gzip.NewReader(r)
+		unpacked, err = newGzip(r)
 	case "xz":
 		unpacked, err = xz.NewReader(r, maxWindow)
 	default:
@@ -133,20 +142,58 @@ func (u *unpacker) decompressor(format string, r io.Reader) (unpacked io.Reader,
 	return unpacked, func() {}, err
 }
 
-// damaged says what is wrong with packed data.
+// gzipped reads gzip data behind which zeros may lie, as tapes and dd leave them.
+type gzipped struct {
+	*gzip.Reader
+	from *bufio.Reader
+}
+
+func newGzip(r io.Reader) (io.Reader, error) {
+	from := bufio.NewReader(r)
+	z, err := gzip.NewReader(from)
+	return &gzipped{z, from}, err
+}
+
+func (g *gzipped) Read(b []byte) (int, error) {
+	n, err := g.Reader.Read(b)
+	if err == gzip.ErrHeader && g.onlyZeros() {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (g *gzipped) onlyZeros() bool {
+	for {
+		b, err := g.from.ReadByte()
+		if err != nil {
+			return err == io.EOF
+		}
+		if b != 0 {
+			return false
+		}
+	}
+}
+
+// damaged says what is wrong with packed data, once.
 func damaged(format string, err error) error {
 	switch {
-	case err == nil || err == io.EOF, errors.As(err, new(limitError)), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case err == nil || err == io.EOF, errors.As(err, new(limitError)), errors.As(err, new(brokenError)),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, errNothing):
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("the %s data ends early", format)
+		return brokenError{"the " + format + " data ends early"}
 	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, zip.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
-		return fmt.Errorf("the %s data does not fit its checksum", format)
+		return brokenError{"the " + format + " data does not fit its checksum"}
 	case errors.Is(err, xz.ErrMemlimit), errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
-		return fmt.Errorf("the %s data needs more than %s of memory to unpack", format, humanize.IBytes(maxWindow))
+		return brokenError{fmt.Sprintf("the %s data needs more than %s of memory to unpack", format, humanize.IBytes(maxWindow))}
 	}
-	return fmt.Errorf("damaged %s data: %w", format, err)
+	return brokenError{fmt.Sprintf("damaged %s data: %v", format, err)}
 }
+
+// A brokenError says what is wrong with an archive.
+type brokenError struct{ text string }
+
+func (e brokenError) Error() string { return e.text }
 
 // A limitError says that an archive is larger than may be unpacked.
 type limitError struct{ text string }
@@ -204,7 +251,7 @@ func (u *unpacker) tar(r io.Reader, e entry, layers int) error {
 				u.tree.add(in.at, &unpackedFile{problem: errLink})
 			}
 		}
-		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+		if err != nil {
 			return damaged("tar", err)
 		}
 	}
@@ -231,8 +278,11 @@ func (u *unpacker) zip() error {
 			return damaged("zip", err)
 		}
 		err = u.entry(&measured{u, r, "zip"}, in, 0)
-		if err = errors.Join(err, r.Close()); err != nil {
-			return damaged("zip", err)
+		if cerr := r.Close(); err == nil {
+			err = damaged("zip", cerr)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -306,7 +356,7 @@ func (u *unpacker) save(r io.Reader, e entry, database bool) error {
 	if err != nil {
 		return err
 	}
-	kept := &File{Path: u.archive.Path + "!" + e.shown, name: path.Base(e.at), f: f.File, closer: f, unpacked: true, modified: e.time, progress: u.opts.Progress}
+	kept := &File{Path: u.archive.Path + "!" + e.shown, name: path.Base(e.at), f: f.File, closer: f, unpacked: true, modified: u.timeOf(e), progress: u.opts.Progress}
 	err = u.copy(f, r)
 	if err == nil {
 		kept.before, err = f.Stat()
@@ -319,6 +369,15 @@ func (u *unpacker) save(r io.Reader, e entry, database bool) error {
 	return nil
 }
 
+// timeOf gives an entry's time, or the archive's when it has none: a tar without one has
+// that of 1970, a zip that of 1980.
+func (u *unpacker) timeOf(e entry) time.Time {
+	if e.time.Year() <= 1980 {
+		return u.archive.ModTime()
+	}
+	return e.time
+}
+
 // copy writes r to f. Blocks of zeros, of which preallocated files are full, take
 // no space.
 func (u *unpacker) copy(f *scratch.File, r io.Reader) error {
@@ -326,7 +385,13 @@ func (u *unpacker) copy(f *scratch.File, r io.Reader) error {
 	zeros := make([]byte, blockSize)
 	var at int64
 	for {
+		if err := u.ctx.Err(); err != nil {
+			return err
+		}
 		n, err := io.ReadFull(r, b)
+		if u.written += int64(n); u.written > u.opts.ScratchLimit {
+			return u.tooLarge() // the holes of sparse files, which take no space in the archive
+		}
 		if n > 0 && string(b[:n]) != string(zeros[:n]) {
 			if err := u.reserve(int64(n)); err != nil {
 				return err

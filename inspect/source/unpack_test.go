@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
+
+	"etcd-forensics/inspect/scratch"
 )
 
 // TestScratchFolderIsNotFilled: the free space is asked before it is taken, and
@@ -61,5 +63,28 @@ func TestScratchFolderIsNotFilled(t *testing.T) {
 		if left, err := os.ReadDir(u.opts.Scratch); err != nil || len(left) > 0 {
 			t.Errorf("left behind: %v %v", left, err)
 		}
+	}
+}
+
+// TestHolesCount: a sparse file of zeros takes no space in an archive, and time to
+// go through.
+func TestHolesCount(t *testing.T) {
+	f, err := scratch.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	u := &unpacker{ctx: context.Background(), opts: Options{ScratchLimit: 1 << 20}}
+	for i := range 3 {
+		err = u.copy(f, bytes.NewReader(make([]byte, 400<<10)))
+		if (err != nil) != (i == 2) || err != nil && !IsLimit(err) {
+			t.Errorf("file %d: %v", i, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	u = &unpacker{ctx: ctx, opts: Options{ScratchLimit: 1 << 20}}
+	if err := u.copy(f, bytes.NewReader(nil)); err != context.Canceled {
+		t.Error(err)
 	}
 }
