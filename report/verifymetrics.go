@@ -33,8 +33,17 @@ func VerifyMetrics(w io.Writer, r *backup.Report) error {
 		}
 		seen[path.GetValue()] = true
 		add(ok, truth(b.Passed), path)
-		for _, c := range b.Checks {
-			add(check, truth(c.Outcome == backup.Passed), path, labelled("check", c.Name))
+		names, passed := []string{}, map[string]bool{}
+		for _, c := range b.Checks { // one check may have come to several outcomes: the worst counts
+			if was, known := passed[c.Name]; !known {
+				names = append(names, c.Name)
+				passed[c.Name] = c.Outcome == backup.Passed
+			} else {
+				passed[c.Name] = was && c.Outcome == backup.Passed
+			}
+		}
+		for _, name := range names {
+			add(check, truth(passed[name]), path, labelled("check", name))
 		}
 		count := map[inspect.Severity]int{}
 		for _, f := range b.Findings {

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"etcd-forensics/inspect"
@@ -191,7 +193,7 @@ func (v *verification) examine(c candidate) (*Backup, *source.Source) {
 			s.Close()
 		}
 		if len(problems) == 0 {
-			problems = []error{fmt.Errorf("%s: holds %d sources; name one of them", c.path, len(sources))}
+			problems = []error{several(c.path, sources)}
 		}
 		b.unopened(problems[0], v.opts.Policy)
 		return b, nil
@@ -212,10 +214,19 @@ func (v *verification) examine(c candidate) (*Backup, *source.Source) {
 	return b, s
 }
 
+// several says that a path holds more than one backup.
+func several(path string, sources []*source.Source) error {
+	var names []string
+	for _, s := range sources {
+		names = append(names, strings.TrimPrefix(s.Path, path+"/"))
+	}
+	return fmt.Errorf("%s: holds %d backups (%s); unpack it and verify them one by one", path, len(names), strings.Join(names, ", "))
+}
+
 // unopened says why a backup could not be opened: what an interrupt or the scratch
 // folder kept from being examined is not the backup's fault.
 func (b *Backup) unopened(err error, policy Policy) {
-	if errors.Is(err, context.Canceled) || source.IsLimit(err) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, fs.ErrPermission) || source.IsLimit(err) {
 		b.skip(CheckReadable, "%v", err)
 		return
 	}
@@ -295,12 +306,13 @@ func trailer(m *inspect.Member) inspect.Trailer {
 	return m.Backend.Trailer
 }
 
-// aside says whether a warning does not concern the restore: a quota that is near,
+// aside says whether a warning does not concern the restore: a compaction that was under
+// way, which etcd goes on with, a quota that is near,
 // values that are encrypted in several ways, as while keys are being changed, and
 // the membership, which a restore writes anew.
 func aside(c inspect.Code) bool {
 	switch c {
-	case inspect.CodeSpaceNearQuota, inspect.CodeKubeEncryptionMixed,
+	case inspect.CodeMVCCCompactionUnfinished, inspect.CodeSpaceNearQuota, inspect.CodeKubeEncryptionMixed,
 		inspect.CodeMemberSourcesDisagree, inspect.CodeMemberLearnerMismatch, inspect.CodeMemberZombie, inspect.CodeMemberDuplicate:
 		return true
 	}
@@ -330,6 +342,9 @@ func (v *verification) tally(b *Backup, s *source.Source) error {
 	}
 	b.tally, b.Revision, b.Keys = t, t.Revision, t.Live
 	b.Time = &Time{s.Time().UTC(), "the file's modification time"}
+	if s.Archive != nil {
+		b.Time.By = "the time that the archive gives"
+	}
 	if !t.Newest.IsZero() {
 		b.Time = &Time{t.Newest.UTC(), "leases and events of Kubernetes in it (estimate)"}
 	}

@@ -15,6 +15,10 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"go.etcd.io/etcd/server/v3/lease"
+	"go.etcd.io/etcd/server/v3/storage/backend"
+	"go.etcd.io/etcd/server/v3/storage/mvcc"
+	"go.uber.org/zap"
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
@@ -329,7 +333,7 @@ func TestSeriesThatIsWrong(t *testing.T) {
 		{"another cluster's first", [][]byte{other, s[0], s[2]}, [][]string{{backup.CheckHistory}, {}, {}}},
 		{"half the keys gone", [][]byte{s[0], s[1], without(t, s[2], 2)}, [][]string{{}, {}, {backup.CheckSound, backup.CheckDrop}}},
 		{"an empty one among them", [][]byte{s[0], nil, s[2]}, [][]string{{}, {backup.CheckReadable}, {}}},
-		{"the same again", [][]byte{s[0], s[0], s[0]}, [][]string{{}, {}, {}}},
+		{"the same again", [][]byte{s[0], s[0], s[1]}, [][]string{{}, {backup.CheckOrder}, {}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -409,7 +413,9 @@ func TestGapsInARegularSeries(t *testing.T) {
 	dir := t.TempDir()
 	for _, hour := range []int{0, 6, 12, 18, 24, 42, 48} {
 		at := time.Date(2026, 3, 1, hour, 0, 0, 0, time.UTC)
-		write(t, dir, "etcd-"+at.Format("20060102-150405")+".db", good)
+		write(t, dir, "etcd-"+at.Format("20060102-150405")+".db", edited(t, good, func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("cluster")).Put([]byte("test"), []byte(at.String())) // or they would be copies
+		}))
 	}
 	r := verify(t, backup.Policy{}, dir)
 	for _, b := range r.Backups {
@@ -419,6 +425,87 @@ func TestGapsInARegularSeries(t *testing.T) {
 		}
 		if got := failed(&b); !slices.Equal(got, want) {
 			t.Errorf("%s: %v", b.Path, got)
+		}
+	}
+}
+
+// TestFoldersAsPeopleHaveThem: what lies beside backups, links, and what was meant as
+// a backup and is none.
+func TestFoldersAsPeopleHaveThem(t *testing.T) {
+	dir := t.TempDir()
+	s := states(t)
+	write(t, dir, "etcd-20260101-000000.db", s[0])
+	newest := write(t, dir, "etcd-20260102-000000.db", s[1])
+	for _, name := range []string{"README", "etcd-20260101-000000.db.sha256", "notes-2026-01-01.txt", ".hidden"} {
+		write(t, dir, name, []byte("text\n"))
+	}
+	for name, to := range map[string]string{"current.db": newest, "dangling.db": "nowhere", "folder": t.TempDir()} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Skip(err)
+		}
+	}
+	if r := verify(t, backup.Policy{}, dir); !r.Passed || len(r.Backups) != 2 || len(r.PassedOver) != 7 {
+		t.Errorf("%+v", r)
+	}
+	for _, name := range []string{"etcd-20260103-000000.db", "etcd-20260103-000000", "x.zip"} {
+		path := write(t, dir, name, []byte("Error: context deadline exceeded\n"))
+		if r := verify(t, backup.Policy{}, dir); r.Passed || len(r.Backups) != 3 {
+			t.Errorf("%s: %+v", name, r)
+		}
+		os.Remove(path)
+	}
+	if r := verify(t, backup.Policy{Against: dir}, newest); !r.Passed || r.Backups[0].Previous != filepath.Join(dir, "etcd-20260101-000000.db") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestAgeIsAskedOfTheNewestOfASeries: the others are older, as they should be.
+func TestAgeIsAskedOfTheNewestOfASeries(t *testing.T) {
+	dir := t.TempDir()
+	for i, b := range states(t) {
+		write(t, dir, fmt.Sprintf("etcd-%d.db", i), b)
+	}
+	all := verify(t, backup.Policy{}, dir)
+	newest := all.Backups[2].Time.UTC
+	if r := verify(t, backup.Policy{MaxAge: time.Minute, Now: newest.Add(30 * time.Second)}, dir); !r.Passed {
+		t.Errorf("%+v", r)
+	}
+	r := verify(t, backup.Policy{MaxAge: time.Minute, Now: newest.Add(time.Hour)}, dir)
+	n := 0
+	for i := range r.Backups {
+		if slices.Contains(failed(&r.Backups[i]), backup.CheckAge) {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d backups are too old", n)
+	}
+}
+
+// TestManyStores: from some number on no further histories are told apart, and
+// nothing passes for that.
+func TestManyStores(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 10 {
+		path := filepath.Join(t.TempDir(), "db")
+		be := backend.NewDefaultBackend(zap.NewNop(), path)
+		store := mvcc.New(zap.NewNop(), be, &lease.FakeLessor{}, mvcc.StoreConfig{})
+		for k := range 5 {
+			store.Put([]byte(fmt.Sprint("key", k)), []byte(fmt.Sprint(i)), lease.NoLease)
+		}
+		store.Commit()
+		store.Close()
+		be.Close()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir, fmt.Sprintf("b%02d.db", i), hashed(b))
+	}
+	r := verify(t, backup.Policy{FailOn: inspect.SeverityError}, dir)
+	for i := range r.Backups {
+		if other := slices.Contains(failed(&r.Backups[i]), backup.CheckHistory); other != (i > 0) {
+			t.Errorf("%s: %+v", r.Backups[i].Path, r.Backups[i].Checks)
 		}
 	}
 }

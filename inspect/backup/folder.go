@@ -3,6 +3,7 @@ package backup
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -43,45 +44,90 @@ func (v *verification) candidates(path string) (found []candidate, isFolder bool
 	err = filepath.WalkDir(path, func(at string, d fs.DirEntry, err error) error {
 		rel, _ := filepath.Rel(path, at)
 		switch {
+		case err != nil && rel != ".":
+			v.passOver(at, "it cannot be read: "+plainReason(err))
+			return fs.SkipDir
 		case err != nil:
 			return err
-		case d.IsDir():
-			if rel != "." && source.IsMember(at) {
+		case d.IsDir() && rel != ".":
+			if source.IsMember(at) {
 				found = append(found, candidate{path: at, name: rel, named: timeIn(rel)})
 				return fs.SkipDir
 			}
 			if strings.Count(filepath.ToSlash(rel), "/") >= maxDepth {
+				v.passOver(at, "a folder this deep is not looked into")
 				return fs.SkipDir
 			}
-			return nil
+		case !d.IsDir():
+			v.consider(&found, path, at, rel)
 		}
-		v.consider(&found, at, rel)
 		return nil
 	})
 	sortCandidates(found)
 	return found, true, err
 }
 
+func (v *verification) passOver(path, reason string) {
+	v.report.PassedOver = append(v.report.PassedOver, PassedOver{path, reason})
+}
+
+func plainReason(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "no permission"
+	}
+	return err.Error()
+}
+
 // consider takes a file of a folder for a backup unless it is clearly something
-// else. An empty file, or one whose bytes mean nothing, may have been meant as one.
-func (v *verification) consider(found *[]candidate, at, rel string) {
+// else. An empty file, one whose bytes mean nothing, or an error message under a
+// backup's name, was meant as one.
+func (v *verification) consider(found *[]candidate, folder, at, rel string) {
 	info, err := os.Stat(at)
-	if err != nil || !info.Mode().IsRegular() {
-		return
+	name := filepath.Base(at)
+	switch link, _ := os.Lstat(at); {
+	case err != nil:
+		v.passOver(at, "a link that leads nowhere")
+	case info.IsDir():
+		v.passOver(at, "a link to a folder")
+	case !info.Mode().IsRegular():
+		v.passOver(at, "no regular file")
+	case link != nil && link.Mode()&fs.ModeSymlink != 0 && leadsInto(at, folder):
+		v.passOver(at, "a link to a file that is there as well")
+	case strings.HasPrefix(name, "."):
+		v.passOver(at, "a hidden file")
+	case strings.Contains(name, "static_kuberesources"):
+		v.passOver(at, "OpenShift's static resources, which are kept beside a snapshot")
+	case isText(at) && !namedAsBackup(name):
+		v.passOver(at, "text")
+	default:
+		*found = append(*found, candidate{at, rel, info.Size(), timeIn(rel)})
 	}
-	reason := ""
-	if strings.HasPrefix(filepath.Base(at), ".") {
-		reason = "a hidden file"
-	} else if isText(at) {
-		reason = "text"
-	} else if strings.Contains(filepath.Base(at), "static_kuberesources") {
-		reason = "OpenShift's static resources, which are kept beside a snapshot"
+}
+
+// leadsInto says whether a link leads to a file in a folder.
+func leadsInto(link, folder string) bool {
+	to, err := filepath.EvalSymlinks(link)
+	if err != nil {
+		return false
 	}
-	if reason != "" {
-		v.report.PassedOver = append(v.report.PassedOver, PassedOver{at, reason})
-		return
+	folder, err = filepath.EvalSymlinks(folder)
+	if err != nil {
+		return false
 	}
-	*found = append(*found, candidate{at, rel, info.Size(), timeIn(rel)})
+	rel, err := filepath.Rel(folder, to)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+// Endings of what lies beside backups, and of backups.
+var (
+	besideBackups = []string{".txt", ".md", ".log", ".json", ".yaml", ".yml", ".sha256", ".sha256sum", ".md5", ".meta", ".rkestate", ".asc", ".sig", ".prom", ".xml"}
+	ofBackups     = []string{".db", ".snap", ".snapshot", ".backup", ".bak", ".gz", ".tgz", ".zst", ".xz", ".zip", ".tar"}
+)
+
+// namedAsBackup says whether a name is a backup's: by its ending, or by a time in it.
+func namedAsBackup(name string) bool {
+	ending := strings.ToLower(filepath.Ext(name))
+	return slices.Contains(ofBackups, ending) || !slices.Contains(besideBackups, ending) && !timeIn(name).IsZero()
 }
 
 // isText says whether a file begins with nothing but text.

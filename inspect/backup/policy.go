@@ -53,9 +53,6 @@ func (p *Policy) check(b *Backup) {
 	} else {
 		b.pass(CheckNotEmpty, "%s at revision %d", keys(t.Live), t.Revision)
 	}
-	if p.MaxAge > 0 {
-		p.checkAge(b)
-	}
 	if p.MinKeys > 0 {
 		if t.Live < p.MinKeys {
 			b.find(CheckKeys, inspect.CodeBackupFewKeys, *p, "%s, fewer than %d", keys(t.Live), p.MinKeys)

@@ -3,6 +3,7 @@ package backup
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -37,7 +38,7 @@ func (v *verification) series(list []candidate) {
 	}()
 	var before *history
 	if v.opts.Policy.Against != "" {
-		before = v.against()
+		before = v.against(list)
 		if before != nil {
 			histories = append(histories, before)
 		}
@@ -50,7 +51,7 @@ func (v *verification) series(list []candidate) {
 		b, s := v.examine(c)
 		all = append(all, b)
 		if v.opts.Policy.Against != "" && before == nil {
-			b.skip(CheckHistory, "%s could not be read", v.opts.Policy.Against)
+			b.skip(CheckHistory, "nothing to hold it against can be read at %s", v.opts.Policy.Against)
 		}
 		if s == nil {
 			continue
@@ -61,18 +62,27 @@ func (v *verification) series(list []candidate) {
 	for _, h := range histories {
 		if h == before {
 			v.opts.Policy.checkAgainst(h)
+		} else {
+			checkOrder(h.list, v.opts.Policy)
 		}
-		checkOrder(h.list, v.opts.Policy)
 	}
 	checkGaps(all, v.opts.Policy)
+	checkCopies(all, v.opts.Policy)
+	v.opts.Policy.checkNewest(all)
 	for _, b := range all {
 		v.report.Backups = append(v.report.Backups, *b)
 	}
 }
 
-// against opens the backup that the policy names as the one before.
-func (v *verification) against() *history {
+// against opens the backup that the policy names as the one before: of a folder the
+// newest that is not judged itself.
+func (v *verification) against(judged []candidate) *history {
+	was := len(v.report.PassedOver)
 	found, _, err := v.candidates(v.opts.Policy.Against)
+	v.report.PassedOver = v.report.PassedOver[:was] // it is not judged
+	found = slices.DeleteFunc(found, func(c candidate) bool {
+		return slices.ContainsFunc(judged, func(j candidate) bool { return sameFile(c.path, j.path) })
+	})
 	if err != nil || len(found) == 0 {
 		return nil
 	}
@@ -83,10 +93,21 @@ func (v *verification) against() *history {
 	return &history{first: b, latest: b, source: s}
 }
 
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
+
 // checkAgainst finds the backups that are older than the one before them.
 func (p *Policy) checkAgainst(h *history) {
+	checkOrder(append([]*Backup{h.first}, h.list...), *p)
 	for _, b := range h.list {
-		if b.Revision < h.first.Revision {
+		if b.Revision < h.first.Revision && !slices.ContainsFunc(b.Checks, func(c Check) bool { return c.Name == CheckOrder && c.Outcome == Failed }) {
+			b.Checks = slices.DeleteFunc(b.Checks, func(c Check) bool { return c.Name == CheckOrder })
 			b.find(CheckOrder, inspect.CodeBackupOutOfOrder, *p, "revision %d, below %d of %s, which comes before it", b.Revision, h.first.Revision, h.first.Path)
 		}
 	}
@@ -106,7 +127,9 @@ func (v *verification) join(histories []*history, b *Backup, s *source.Source) [
 			continue
 		}
 		b.Previous = h.latest.Path
-		v.opts.Policy.checkDrop(b, h.latest)
+		if b.Revision >= h.latest.Revision {
+			v.opts.Policy.checkDrop(b, h.latest)
+		}
 		h.list = append(h.list, b)
 		if b.Revision >= h.latest.Revision {
 			h.source.Close()
@@ -119,7 +142,7 @@ func (v *verification) join(histories []*history, b *Backup, s *source.Source) [
 	h := &history{latest: b, source: s, list: []*Backup{b}}
 	if len(histories) >= maxHistories {
 		s.Close()
-		h.source = nil
+		b.find(CheckHistory, inspect.CodeBackupOtherHistory, v.opts.Policy, "%s", b.contradiction)
 		return histories
 	}
 	return append(histories, h)
@@ -151,6 +174,7 @@ func (v *verification) judgeHistories(histories []*history, before *history) {
 	for _, h := range histories {
 		for _, b := range h.list {
 			switch {
+			case v.opts.Policy.Against != "" && before == nil: // said already
 			case h == main && (len(histories) > 1 || len(h.list) > 1 || h == before):
 				b.pass(CheckHistory, "of one history with the others")
 			case h != main:
@@ -262,6 +286,35 @@ func longestRising(list []*Backup) []bool {
 		in[i] = true
 	}
 	return in
+}
+
+// checkNewest asks for the age of the newest backup of a series; the others are older.
+func (p *Policy) checkNewest(list []*Backup) {
+	var newest *Backup
+	for _, b := range list {
+		if b.Time != nil && (newest == nil || b.Time.UTC.After(newest.Time.UTC)) {
+			newest = b
+		}
+	}
+	if newest != nil && p.MaxAge > 0 {
+		p.checkAge(newest)
+	}
+}
+
+// checkCopies finds backups under several names. A cluster of Kubernetes renews
+// leases all the time, so that no two of its snapshots are the same.
+func checkCopies(list []*Backup, policy Policy) {
+	first := map[string]*Backup{}
+	for _, b := range list {
+		if b.SHA256 == nil || b.tally == nil || b.tally.Newest.IsZero() {
+			continue
+		}
+		if was := first[*b.SHA256]; was != nil {
+			b.find(CheckOrder, inspect.CodeBackupOutOfOrder, policy, "byte for byte the same as %s: an older backup under a newer name", was.Path)
+			continue
+		}
+		first[*b.SHA256] = b
+	}
 }
 
 const (

@@ -5,7 +5,6 @@ import (
 	"context"
 	"sync"
 
-	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/source"
 	"etcd-forensics/snapdb/scan"
 )
@@ -19,8 +18,6 @@ type Lineage struct {
 	Same, Contradicted int64
 	Example            []byte // the first of the contradicted in key order; nil when there is none
 	ExampleRevision    int64  // its mod revision in the newer one
-	Findings           []inspect.Finding
-	Whole              bool // no record can be missing
 }
 
 // Related compares two databases at their newest revisions. The newer one is that
@@ -39,18 +36,16 @@ func Related(ctx context.Context, older, newer *source.Source) (*Lineage, error)
 		from, to = to, from
 	}
 	d := scan.NewDiffer()
-	was, err := from.read(ctx, d.Of(scan.Old, from.Bucket, 0))
-	if err != nil {
+	if _, err = from.read(ctx, d.Of(scan.Old, from.Bucket, 0)); err != nil {
 		return nil, err
 	}
-	is, err := to.read(ctx, d.Of(scan.New, to.Bucket, 0))
-	if err != nil {
+	if _, err = to.read(ctx, d.Of(scan.New, to.Bucket, 0)); err != nil {
 		return nil, err
 	}
 	difference := d.Finish()
 	l := &Lineage{
 		OldRevision: from.revision, NewRevision: to.revision, Same: difference.Counts.Same,
-		Contradicted: difference.Contradictions(from.revision), Findings: append(was.Findings, is.Findings...), Whole: was.Whole && is.Whole,
+		Contradicted: difference.Contradictions(from.revision),
 	}
 	if l.Contradicted == 0 {
 		return l, nil

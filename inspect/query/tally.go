@@ -20,8 +20,6 @@ type Tally struct {
 	Rows     []TallyRow // by prefix: resources of Kubernetes, otherwise two levels
 	Under    []int64    // live keys under each prefix that was asked for
 	Newest   time.Time  // of the newest write, as leases and events of Kubernetes tell; zero when none does
-	Findings []inspect.Finding
-	Whole    bool // no record can be missing
 }
 
 // A TallyRow counts the live keys that begin alike.
@@ -53,8 +51,6 @@ func TallyKeys(ctx context.Context, s *source.Source, prefixes [][]byte) (*Tally
 		return nil, err
 	}
 	t := &Tally{Revision: k.Revision, Live: counted.Total.Live, Under: make([]int64, len(prefixes)), Rows: []TallyRow{}}
-	t.Findings, t.Whole = k.Judge(counted.Pass)
-	t.Whole = t.Whole && counted.Unread == 0
 	t.Newest, _ = clock.Newest()
 	for _, r := range counted.Rows {
 		t.add(r.Prefix, r.Live)

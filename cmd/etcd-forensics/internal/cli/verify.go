@@ -46,13 +46,13 @@ A folder is a series of backups, in the order of the times in the names when all
 have one, otherwise of the names: its revisions must rise, all must be of one
 store, and the keys must not drop. --chain says the same of files.
 
-The age is that of the newest lease or event of Kubernetes in the backup,
-otherwise that of the file; the check says which.
+The age, in a series that of the newest backup, is told by the newest lease or
+event of Kubernetes in it, otherwise by the file; the check says which.
 
 Exit codes:
   0  every backup passed
-  1  a backup failed
-  2  the arguments made no sense, or no backup is there
+  1  a backup failed, or is not there
+  2  the arguments made no sense, or none of the backups is there
   3  something could not be examined to the end, and nothing failed`,
 		Example:     "  etcd-forensics verify backup.db\n  etcd-forensics verify backups/ --max-age 26h --require-prefix /registry/=100\n  etcd-forensics verify new.db --against old.db --max-drop 20 -w junit -o verify.xml",
 		Args:        needsPath(true),
@@ -114,15 +114,9 @@ func (p *program) runVerify(ctx context.Context, paths []string, flags verifyFla
 	if err := errors.Join(p.checkOutput(evidence), p.checkScratch(evidence), p.checkMetrics(flags.metrics, evidence)); err != nil {
 		return err
 	}
-	there, absent := present(paths)
-	for _, err := range absent {
-		p.complain(err)
-	}
-	if len(there) == 0 {
-		return errors.New("no backup is there")
-	}
+	absent := p.absent(paths)
 	bar := p.newBar()
-	r, err := backup.Verify(ctx, there, backup.Options{
+	r, err := backup.Verify(ctx, paths, backup.Options{
 		Policy:  policy,
 		Inspect: inspect.Options{Digest: !p.noDigest},
 		Source:  source.Options{Progress: bar.add, Scratch: p.scratch, ScratchLimit: int64(p.scratchLimit)},
@@ -133,7 +127,10 @@ func (p *program) runVerify(ctx context.Context, paths []string, flags verifyFla
 		p.exit = ExitPartial
 		return werr
 	}
-	p.exit = verifyExit(r, absent)
+	p.exit = verifyExit(r)
+	if absent == len(paths) {
+		p.exit = ExitUsage
+	}
 	if err != nil {
 		return interrupted(err)
 	}
@@ -152,31 +149,30 @@ func (p *program) writeVerify(w io.Writer, r *backup.Report) error {
 	return report.Verify(w, r, report.TextOptions{Color: p.color()})
 }
 
-// present sorts out the paths at which nothing is.
-func present(paths []string) (there []string, absent []error) {
+// absent counts the paths at which nothing is, and complains of each. They are failed
+// backups in the answer: who looks at it alone must not take them for good ones.
+func (p *program) absent(paths []string) (n int) {
 	for _, path := range paths {
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-			absent = append(absent, fmt.Errorf("%s: no such file or directory", report.Plain(path)))
-			continue
+			p.complain(fmt.Errorf("%s: no such file or directory", report.Plain(path)))
+			n++
 		}
-		there = append(there, path)
 	}
-	return there, absent
+	return n
 }
 
 // verifyExit follows the table in verify's help: a failed backup weighs more than
 // one that was not examined to the end.
-func verifyExit(r *backup.Report, absent []error) int {
-	failed := false
+func verifyExit(r *backup.Report) int {
 	for i := range r.Backups {
 		for _, c := range r.Backups[i].Checks {
-			failed = failed || c.Outcome == backup.Failed
+			if c.Outcome == backup.Failed {
+				return ExitFindings
+			}
 		}
 	}
 	switch {
-	case failed:
-		return ExitFindings
-	case r.Incomplete() || len(absent) > 0:
+	case r.Incomplete():
 		return ExitPartial
 	case len(r.Backups) == 0:
 		return ExitUsage
@@ -192,6 +188,12 @@ func (p *program) checkMetrics(path string, evidence []string) error {
 	dir, err := canonical(filepath.Dir(path))
 	if err != nil {
 		return fmt.Errorf("--metrics %s: there is no folder to write it to", report.Plain(path))
+	}
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("--metrics %s is no regular file, and would be replaced", report.Plain(path))
+	}
+	if out, err := canonical(filepath.Dir(p.output)); p.output != "" && err == nil && out == dir && filepath.Base(p.output) == filepath.Base(path) {
+		return fmt.Errorf("--metrics and -o both name %s", report.Plain(path))
 	}
 	inside := p.within(dir, evidence)
 	if at, err := canonical(path); err == nil && inside == "" {
