@@ -376,7 +376,7 @@ var catalogue = map[Code]entry{
 	CodeClusterDiverged: {SeverityError, false,
 		"members of one cluster hold different content at a revision that all of them have",
 		"the records of bucket key up to the lowest revision among them, compared one by one where their sums differ",
-		"go on from a member that is not blamed; remove the others' data and let them join anew; see https://etcd.io/docs/v3.5/op-guide/data_corruption/"},
+		"go on from a member that is not blamed, and let the others join anew without their data; when nobody is, give all members' directories and logs, or look at both versions of the keys named; see https://etcd.io/docs/v3.5/op-guide/data_corruption/"},
 	CodeClusterOtherStore: {SeverityError, false,
 		"a snapshot or database is of another store than the members handed in with it",
 		"most of the keys that neither has written since the older of the two are not the same",

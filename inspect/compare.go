@@ -49,6 +49,7 @@ type Diverging struct {
 	Differences   int64  `json:"differences"`
 	FirstRevision int64  `json:"firstRevision"`
 	LastRevision  int64  `json:"lastRevision"`
+	AtLeast       bool   `json:"atLeast"` // Differences is a lower bound
 }
 
 // NotCompared is a source, or a part of it, that was not compared.

@@ -479,3 +479,136 @@ func TestDeletionsAtTheCompactRevisionAreNoDivergence(t *testing.T) {
 		t.Errorf("%+v", c.Comparison)
 	}
 }
+
+// TestLaggingSourcesHideNothing: what differs beyond the newest revision of one source
+// is found between the others.
+func TestLaggingSourcesHideNothing(t *testing.T) {
+	dir := fixtures.Dir(t, "cluster3-3.7-crash")
+	m1, m2, m3 := filepath.Join(dir, "m1"), filepath.Join(dir, "m2"), filepath.Join(dir, "m3") // m3 is at revision 2100
+	var rev keyspace.Revision
+	onDB(t, m1, func(b *bbolt.Bucket) error {
+		k, kv := record(b, 2300)
+		rev, _ = keyspace.DecodeRevision(k)
+		kv.Value[0] ^= 1
+		return put(b, k, kv)
+	})
+	for _, paths := range [][]string{{m1, m2}, {m1, m2, m3}} {
+		c := compareAll(t, paths...)
+		if d := c.Comparison.Divergences; len(d) != 1 || d[0].Member != m1 || d[0].Revision != rev.Main || c.Comparison.Best != m2 {
+			t.Errorf("best %s, %+v", c.Comparison.Best, d)
+		}
+	}
+}
+
+// TestCopiesDoNotVote: a member counts once, and its own log weighs more than any
+// majority.
+func TestCopiesDoNotVote(t *testing.T) {
+	dir := fixtures.Dir(t, "cluster3-3.7-crash")
+	m1, m3 := filepath.Join(dir, "m1"), filepath.Join(dir, "m3")
+	onDB(t, m3, func(b *bbolt.Bucket) error {
+		k, kv := record(b, 2000)
+		kv.Value[0] ^= 1
+		return put(b, k, kv)
+	})
+	copied := filepath.Join(t.TempDir(), "m3")
+	if err := os.CopyFS(copied, os.DirFS(m3)); err != nil {
+		t.Fatal(err)
+	}
+	lone := filepath.Join(t.TempDir(), "db")
+	b, err := os.ReadFile(filepath.Join(m3, "member", "snap", "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(lone, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := compareAll(t, m1, m3, copied, lone)
+	if c.Comparison.Best != m1 || len(c.Comparison.Divergences) != 3 {
+		t.Errorf("best %s, %+v", c.Comparison.Best, c.Comparison.Divergences)
+	}
+	for _, d := range c.Comparison.Divergences {
+		if d.Member == m1 || d.Member == "" {
+			t.Errorf("%+v", d)
+		}
+	}
+}
+
+// TestSoundSourcesRankBeforeFlawedOnes: a snapshot that does not fit its hash is
+// blamed, and not the best.
+func TestSoundSourcesRankBeforeFlawedOnes(t *testing.T) {
+	snap, err := fixtures.ReadFile("healthy-3.7", "snapshot.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	bad, good := filepath.Join(dir, "a.db"), filepath.Join(dir, "b.db")
+	if err := os.WriteFile(good, snap, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(bad, snap[:len(snap)-32], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	onDB(t, bad, func(b *bbolt.Bucket) error {
+		k, kv := record(b, 1100)
+		kv.Value[0] ^= 1
+		return put(b, k, kv)
+	})
+	changed, err := os.ReadFile(bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(bad, append(changed, snap[len(snap)-32:]...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sources, problems := source.Open(context.Background(), []string{bad, good}, source.Options{})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	c, err := inspect.Inspect(context.Background(), sources, inspect.Options{Digest: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := c.Comparison.Divergences; c.Comparison.Best != good || len(d) != 1 || d[0].Member != bad {
+		t.Errorf("best %s, %+v", c.Comparison.Best, d)
+	}
+}
+
+// TestIndexesOfBeforeARestoreAreNotCompared: a snapshot, and a member that was
+// restored from it and has served since.
+func TestIndexesOfBeforeARestoreAreNotCompared(t *testing.T) {
+	before, after := filepath.Join(fixtures.Dir(t, "healthy-3.6"), "snapshot.db"), filepath.Join(fixtures.Dir(t, "bumped-3.6-started"), "m1")
+	c := compareAll(t, before, after)
+	best := c.Comparison.Ranking[0]
+	if best.Member != after || best.Loses.Entries > 0 || c.Comparison.Ranking[1].Loses.Entries > 0 || !strings.Contains(c.Comparison.Ranking[1].Reason, "restored in between") {
+		t.Errorf("%+v", c.Comparison.Ranking)
+	}
+	if q := c.Comparison.Quorum; q == nil || !q.Enough {
+		t.Errorf("%+v", q)
+	}
+}
+
+// TestMostFilesSayWhichStoreItIs: a newer file of another store is the stranger.
+func TestMostFilesSayWhichStoreItIs(t *testing.T) {
+	dir := t.TempDir()
+	var paths []string
+	for _, name := range []string{"membership-3.5", "membership-3.5", "healthy-3.7"} {
+		b, err := fixtures.ReadFile(name, "snapshot.db")
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, fmt.Sprint(len(paths), ".db"))
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	c := compareAll(t, paths...)
+	if n := c.Comparison.NotCompared; len(n) != 1 || n[0].Member != paths[2] || c.Comparison.Best == paths[2] {
+		t.Errorf("%+v", c.Comparison)
+	}
+	for _, r := range c.Comparison.Ranking {
+		if r.Loses.Entries > 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+}

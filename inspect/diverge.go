@@ -59,12 +59,14 @@ type divergences struct {
 	holders []*holder
 	limit   int // differences listed
 
-	strangers []*holder // those of another store
-	behind    []*holder // those whose newest revision others have compacted away
-	common    int64     // the lowest revision
-	compact   int64     // the highest compact revision
+	told      map[string]bool // differences that are in list, by revision and key
+	more      int64           // differences beyond those in list
+	moreLast  int64           // their highest revision
+	strangers []*holder       // those of another store
+	behind    []*holder       // those whose newest revision others have compacted away
+	common    int64           // the lowest revision
+	compact   int64           // the highest compact revision
 	list      []difference
-	reasons   map[*holder]string
 }
 
 // A difference is one record that is not the same everywhere.
@@ -83,16 +85,18 @@ func (d *divergences) find() error {
 		return err
 	}
 	d.bounds()
+	d.told = map[string]bool{}
+	d.compareSegments()
 	if err := d.compareBase(); err != nil {
 		return err
 	}
-	d.compareBlocks()
 	d.compareIndexes()
 	slices.SortStableFunc(d.list, func(a, b difference) int { return cmp.Or(a.revision.Compare(b.revision), bytes.Compare(a.key, b.key)) })
 	return nil
 }
 
-// bounds sets the revisions between which all records must be the same.
+// bounds finds the lowest revision and the highest compact revision, and those whose
+// newest revision lies below that.
 func (d *divergences) bounds() {
 	d.compact = -1
 	for _, h := range d.holders {
@@ -110,40 +114,31 @@ func (d *divergences) bounds() {
 	}
 }
 
-// level are those that hold all records from the highest compact revision up to
-// the lowest revision of theirs.
-func (d *divergences) level() (list []*holder, upTo int64) {
+// level are those that have a state at the highest compact revision.
+func (d *divergences) level() (list []*holder) {
 	for _, h := range d.holders {
-		if slices.Contains(d.behind, h) {
-			continue
-		}
-		list = append(list, h)
-		if upTo == 0 || h.revision < upTo {
-			upTo = h.revision
+		if !slices.Contains(d.behind, h) {
+			list = append(list, h)
 		}
 	}
-	return list, upTo
+	return list
 }
 
 // sortOut leaves out the lone files that are of another store: a directory names
 // its cluster, a file does not.
 func (d *divergences) sortOut() error {
-	i := slices.IndexFunc(d.holders, func(h *holder) bool { return h.x.member.ClusterID != nil })
-	if i < 0 {
-		i = 0
+	first, err := d.reference()
+	if first == nil || err != nil {
+		return err
 	}
-	if len(d.holders) == 0 {
-		return nil
-	}
-	first := d.holders[i]
 	kept := d.holders[:0:0]
 	for _, h := range d.holders {
-		if h != first && h.x.member.ClusterID == nil && !d.alike(first, h) {
-			same, differ, err := d.shared(first, h)
+		if h != first && h.x.member.ClusterID == nil {
+			related, err := d.related(first, h)
 			if err != nil {
 				return err
 			}
-			if differ > same {
+			if !related {
 				d.strangers = append(d.strangers, h)
 				continue
 			}
@@ -152,6 +147,48 @@ func (d *divergences) sortOut() error {
 	}
 	d.holders = kept
 	return nil
+}
+
+// maxPairs bounds the files that are each held against each other to find out which
+// store most of them are of.
+const maxPairs = 8
+
+// reference is the holder that the others are held against: one that names the
+// cluster, or the file that most others are related to.
+func (d *divergences) reference() (*holder, error) {
+	if i := slices.IndexFunc(d.holders, func(h *holder) bool { return h.x.member.ClusterID != nil }); i >= 0 {
+		return d.holders[i], nil
+	}
+	var best *holder
+	most := -1
+	for i, h := range d.holders {
+		n := 0
+		for _, o := range d.holders {
+			if o == h || len(d.holders) > maxPairs {
+				continue
+			}
+			related, err := d.related(h, o)
+			if err != nil {
+				return nil, err
+			}
+			if related {
+				n++
+			}
+		}
+		if n > most {
+			best, most = d.holders[i], n
+		}
+	}
+	return best, nil
+}
+
+// related says whether two are of one store: more of their keys agree than contradict.
+func (d *divergences) related(a, b *holder) (bool, error) {
+	if d.alike(a, b) {
+		return true, nil
+	}
+	same, differ, err := d.shared(a, b)
+	return differ <= same, err
 }
 
 // alike says whether the sums alone show two to be of one store: the same base, or a
@@ -200,7 +237,7 @@ func (d *divergences) compareBase() error {
 	if d.compact < 0 {
 		return nil
 	}
-	level, _ := d.level()
+	level := d.level()
 	if len(level) == 0 {
 		return nil
 	}
@@ -282,38 +319,39 @@ func kindOfState(e *scan.Differing) string {
 	return DivergenceMetadata
 }
 
-// addBase blames for a key of the base: the first when it differs from all others,
-// otherwise those that differ from it, when the rest is a majority.
+// addBase adds a key of the base.
 func (d *divergences) addBase(first *holder, key []byte, k *baseKey) {
-	n := len(d.holders)
-	var differ []*holder
-	for _, h := range d.holders {
-		if k.kind[h] != "" {
-			differ = append(differ, h)
-		}
+	rev := keyspace.Revision{Main: k.revision}
+	if d.told[mark(rev.Main, key)] {
+		return
 	}
-	diff := difference{revision: keyspace.Revision{Main: k.revision}, key: key, kind: k.kind[differ[0]], between: append([]*holder{first}, differ...)}
-	switch {
-	case n-len(differ) > n/2:
-		diff.blamed = differ
-	case len(differ) == n-1 && n > 2 && sameKind(k.kind):
-		diff.blamed, diff.kind = []*holder{first}, opposite(diff.kind)
-	default:
-		d.askLogs(&diff)
+	diff := difference{revision: rev, key: key, between: []*holder{first}}
+	states := map[*holder]uint64{first: 0}
+	number := map[string]uint64{}
+	for _, h := range d.holders {
+		kind := k.kind[h]
+		if kind == "" {
+			states[h] = 0
+			continue
+		}
+		if number[kind] == 0 {
+			number[kind] = uint64(len(number) + 1)
+			diff.kind = kind
+		}
+		states[h] = number[kind]
+		diff.between = append(diff.between, h)
+	}
+	d.blame(&diff, states)
+	if slices.Contains(diff.blamed, first) {
+		diff.kind = opposite(diff.kind)
+	} else if len(diff.blamed) > 0 {
+		diff.kind = k.kind[diff.blamed[0]]
 	}
 	d.list = append(d.list, diff)
 }
 
-func sameKind(kinds map[*holder]string) bool {
-	first := ""
-	for _, k := range kinds {
-		if first != "" && k != first {
-			return false
-		}
-		first = k
-	}
-	return true
-}
+// mark names a difference.
+func mark(revision int64, key []byte) string { return fmt.Sprint(revision, " ", string(key)) }
 
 func opposite(kind string) string {
 	switch kind {
@@ -325,25 +363,46 @@ func opposite(kind string) string {
 	return kind
 }
 
-// compareBlocks compares what lies above the compact revision, block by block.
-func (d *divergences) compareBlocks() {
-	level, upTo := d.level()
-	if len(level) < 2 || upTo <= d.compact {
-		return
+// compareSegments compares the records that holders have all of: those above its
+// compact revision and up to its newest one. Between two such ends the same holders
+// have all records.
+func (d *divergences) compareSegments() {
+	ends := map[int64]bool{}
+	for _, h := range d.holders {
+		ends[h.compact+1], ends[h.revision+1] = true, true
 	}
+	order := slices.Sorted(maps.Keys(ends))
+	for i := 1; i < len(order); i++ {
+		from, to := order[i-1], order[i]-1
+		var whole []*holder
+		for _, h := range d.holders {
+			if h.compact < from && h.revision >= to {
+				whole = append(whole, h)
+			}
+		}
+		if len(whole) > 1 {
+			d.compareBlocks(whole, from, to)
+		}
+	}
+}
+
+// compareBlocks compares some revisions, block by block.
+func (d *divergences) compareBlocks(whole []*holder, first, last int64) {
 	blocks := map[int64]bool{}
-	for _, h := range level {
+	for _, h := range whole {
 		for at := range h.x.db.blocks.Above {
-			blocks[at] = true
+			if (at+1)<<scan.BlockBits > first && at<<scan.BlockBits <= last {
+				blocks[at] = true
+			}
 		}
 	}
 	for _, at := range slices.Sorted(maps.Keys(blocks)) {
-		from, to := max(at<<scan.BlockBits, d.compact+1), min((at+1)<<scan.BlockBits-1, upTo)
-		whole := from == at<<scan.BlockBits && to == (at+1)<<scan.BlockBits-1
-		if from > to || whole && !slices.ContainsFunc(level, func(h *holder) bool { return h.x.db.blocks.Above[at] != level[0].x.db.blocks.Above[at] }) {
+		from, to := max(at<<scan.BlockBits, first), min((at+1)<<scan.BlockBits-1, last)
+		full := from == at<<scan.BlockBits && to == (at+1)<<scan.BlockBits-1
+		if full && !slices.ContainsFunc(whole, func(h *holder) bool { return h.x.db.blocks.Above[at] != whole[0].x.db.blocks.Above[at] }) {
 			continue
 		}
-		d.compareRecords(level, from, to)
+		d.compareRecords(whole, from, to)
 	}
 }
 
@@ -416,56 +475,36 @@ func compareStamps(a, b keyspace.Revision) int {
 	return cmp.Or(cmp.Compare(a.Main, b.Main), cmp.Compare(a.Sub, b.Sub))
 }
 
-// addRecord blames for one record above the compact revision.
+// addRecord adds one record above the compact revisions.
 func (d *divergences) addRecord(rev keyspace.Revision, states map[uint64][]*holder) {
 	if len(d.list) >= maxBaseKeys {
-		d.list[len(d.list)-1].revision = rev // how far it goes is known all the same
+		d.more++
+		d.moreLast = max(d.moreLast, rev.Main)
 		return
 	}
 	diff := difference{revision: rev}
-	n := 0
-	var most []*holder
+	of := map[*holder]uint64{}
 	for _, sum := range slices.Sorted(maps.Keys(states)) {
-		n += len(states[sum])
-		if len(states[sum]) > len(most) {
-			most = states[sum]
+		for _, h := range states[sum] {
+			of[h] = sum
+			diff.between = append(diff.between, h)
 		}
-		diff.between = append(diff.between, states[sum]...)
 	}
 	slices.SortFunc(diff.between, compareHolders)
 	lack := states[0]
-	var has []*holder
-	for _, h := range diff.between {
-		if !slices.Contains(lack, h) {
-			has = append(has, h)
-		}
-	}
+	has := slices.DeleteFunc(slices.Clone(diff.between), func(h *holder) bool { return slices.Contains(lack, h) })
 	diff.key = has[0].keyAt(rev)
+	d.blame(&diff, of)
 	switch {
 	case len(lack) == 0:
 		diff.kind = kindOfRecords(rev, states)
-	case len(lack) > n/2:
+	case len(diff.blamed) > 0 && !slices.Contains(lack, diff.blamed[0]):
 		diff.kind = DivergenceExtra
+		diff.key = diff.blamed[0].keyAt(rev)
 	default:
 		diff.kind = DivergenceMissing
 	}
-	if 2*len(most) > n {
-		for _, h := range diff.between {
-			if !slices.Contains(most, h) {
-				diff.blamed = append(diff.blamed, h)
-			}
-		}
-		diff.index = d.entryBehind(most, rev.Main)
-	} else {
-		d.askLogs(&diff)
-	}
-	if len(diff.blamed) > 0 && len(lack) > 0 {
-		diff.kind = DivergenceMissing
-		if !slices.Contains(lack, diff.blamed[0]) {
-			diff.kind = DivergenceExtra
-			diff.key = diff.blamed[0].keyAt(rev)
-		}
-	}
+	d.told[mark(rev.Main, diff.key)] = true
 	d.list = append(d.list, diff)
 }
 
@@ -508,34 +547,84 @@ func kindOfRecords(rev keyspace.Revision, states map[uint64][]*holder) string {
 	return DivergenceMetadata
 }
 
-// askLogs blames by the logs, where no majority does: those whose own log
-// contradicts them, or all but those whose own log proves their record.
-func (d *divergences) askLogs(diff *difference) {
-	var contradicted, proven, other []*holder
-	for _, h := range diff.between {
-		switch {
-		case h.x.contradictedAt(diff.revision.Main):
-			contradicted = append(contradicted, h)
-		case h.x.producedAt(diff.revision.Main) != nil:
-			proven = append(proven, h)
-		default:
-			other = append(other, h)
+// blame decides who is wrong: first those whose own log or hash contradicts them, and
+// whoever says the same; otherwise those whom a majority of the voters contradicts,
+// each counted once however many copies of it are there; otherwise all but those whose own
+// log proves their record.
+func (d *divergences) blame(diff *difference, states map[*holder]uint64) {
+	contradicted, proven := map[uint64]bool{}, map[uint64]bool{}
+	votes, voters := map[uint64]map[ID]bool{}, map[ID]bool{}
+	all := map[uint64]bool{}
+	for h, state := range states {
+		all[state] = true
+		if h.x.contradictedAt(diff.revision.Main) {
+			contradicted[state] = true
+		}
+		if votes[state] == nil {
+			votes[state] = map[ID]bool{}
+		}
+		if id := h.x.member.MemberID; id != nil && h.x.votes() {
+			votes[state][*id], voters[*id] = true, true
+		}
+	}
+	var winner *uint64
+	for state := range all {
+		if len(voters) > 2 && 2*len(votes[state]) > len(voters) {
+			winner = &state
 		}
 	}
 	switch {
-	case len(contradicted) > 0 && len(contradicted) < len(diff.between):
-		diff.blamed = contradicted
-	case len(proven) == 1 && len(contradicted) == 0:
-		diff.blamed = other
+	case len(contradicted) > 0 && len(contradicted) < len(all):
+		diff.accuse(states, func(state uint64) bool { return contradicted[state] })
+	case winner != nil:
+		diff.accuse(states, func(state uint64) bool { return state != *winner })
+	default:
+		for h, state := range states {
+			if h.x.producedAt(diff.revision.Main) != nil {
+				proven[state] = true
+			}
+		}
+		if len(proven) == 1 {
+			diff.accuse(states, func(state uint64) bool { return !proven[state] })
+		}
 	}
-	diff.index = d.entryBehind(proven, diff.revision.Main)
+	diff.index = entryBehind(states, diff.blamed, diff.revision.Main)
+}
+
+func (d *difference) accuse(states map[*holder]uint64, wrong func(state uint64) bool) {
+	for h, state := range states {
+		if wrong(state) {
+			d.blamed = append(d.blamed, h)
+		}
+	}
+	slices.SortFunc(d.blamed, compareHolders)
+}
+
+// votes says whether a source speaks for a voter of the cluster.
+func (x *examination) votes() bool {
+	id := x.member.MemberID
+	return id != nil && !slices.Contains(x.member.Membership.Removed, *id) && !x.isLearner(*id)
+}
+
+// entryBehind gives the entry that a log of those who are not blamed proves to have
+// produced a revision.
+func entryBehind(states map[*holder]uint64, blamed []*holder, revision int64) *uint64 {
+	for _, h := range slices.SortedFunc(maps.Keys(states), compareHolders) {
+		if slices.Contains(blamed, h) {
+			continue
+		}
+		if index := h.x.producedAt(revision); index != nil {
+			return index
+		}
+	}
+	return nil
 }
 
 // contradictedAt says whether the member's own log contradicts its database at a
-// revision.
+// revision, or a snapshot's hash its content.
 func (x *examination) contradictedAt(revision int64) bool {
 	return slices.ContainsFunc(x.findings, func(f Finding) bool {
-		return f.Code == CodeMVCCWALMismatch && f.Location.Revision != nil && *f.Location.Revision == revision
+		return f.Code == CodeSnapshotHashMismatch || f.Code == CodeMVCCWALMismatch && f.Location.Revision != nil && *f.Location.Revision == revision
 	})
 }
 
@@ -552,15 +641,6 @@ func (x *examination) producedAt(revision int64) *uint64 {
 	for i, rev := range x.aligned.produced {
 		if rev == revision {
 			return &x.aligned.writes[i].index
-		}
-	}
-	return nil
-}
-
-func (d *divergences) entryBehind(holders []*holder, revision int64) *uint64 {
-	for _, h := range holders {
-		if index := h.x.producedAt(revision); index != nil {
-			return index
 		}
 	}
 	return nil
@@ -583,7 +663,7 @@ func (d *divergences) compareIndexes() {
 			}
 			rev := keyspace.Revision{Main: less.revision + 1}
 			diff := difference{revision: rev, key: more.keyAt(rev), kind: DivergenceMissing, between: []*holder{a, b}}
-			d.askLogs(&diff)
+			d.blame(&diff, map[*holder]uint64{less: 0, more: 1})
 			if slices.Contains(diff.blamed, more) {
 				diff.kind = DivergenceExtra
 			}
@@ -639,6 +719,11 @@ func (d *divergences) report(c *Comparison) []Finding {
 			}
 		}
 	}
+	if d.more > 0 { // of whom, was not found out
+		for _, s := range spread {
+			s.AtLeast, s.LastRevision = true, max(s.LastRevision, d.moreLast)
+		}
+	}
 	var findings []Finding
 	for _, name := range slices.Sorted(maps.Keys(spread)) {
 		c.Diverging = append(c.Diverging, *spread[name])
@@ -684,7 +769,11 @@ func divergedFinding(name string, first difference, s *Diverging) Finding {
 		message += fmt.Sprintf(", which entry %d wrote", *first.index)
 	}
 	if s.Differences > 1 {
-		message += fmt.Sprintf("; %d records differ, up to revision %d", s.Differences, s.LastRevision)
+		atLeast := ""
+		if s.AtLeast {
+			atLeast = "at least "
+		}
+		message += fmt.Sprintf("; %s%d records differ, up to revision %d", atLeast, s.Differences, s.LastRevision)
 	}
 	f := newFinding(CodeClusterDiverged, name, message).atRevision(s.FirstRevision)
 	f.Location.Key = first.key

@@ -52,28 +52,22 @@ type contender struct {
 	proven uint64 // that it reaches, at most the proven commit
 	reach  uint64
 	term   uint64
+
+	elsewhere bool   // its index is of another raft history
+	flaws     []Code // error findings that do not make it unusable
 }
 
-// rankSources ranks sources: usable ones first, then by what they hold of what is
-// proven, then as raft elects (last term, last index; etcd-io/raft v3.6.0, raft.go,
+// rankSources ranks sources: usable ones first, those without an error before the
+// others, then by what they hold of what is proven, then as raft elects (last term, last index; etcd-io/raft v3.6.0, raft.go,
 // Step: a vote goes to a log that is up to date), then members before snapshots.
 func rankSources(all []*examination, c *Comparison) {
 	cluster := mainCluster(all)
 	reference := newestLog(all, cluster)
-	proven := uint64(0)
-	for _, x := range all {
-		if w := x.member.WAL; w != nil && inCluster(x, cluster) {
-			proven = max(proven, deref(w.ProvenCommit, 0))
-		}
-	}
-	for _, x := range all {
-		if b := x.member.Backend; b != nil && inCluster(x, cluster) {
-			proven = max(proven, deref(b.ConsistentIndex, 0)) // a database holds committed entries only
-		}
-	}
+	proven := provenBy(all, c, cluster)
+	newest := newestMember(all, c, cluster)
 	var list []*contender
 	for _, x := range all {
-		list = append(list, newContender(x, c, cluster, reference, proven))
+		list = append(list, newContender(x, c, cluster, reference, newest, proven))
 	}
 	slices.SortFunc(list, compareContenders)
 	if list[0].ranked.Usable {
@@ -86,6 +80,55 @@ func rankSources(all []*examination, c *Comparison) {
 		}
 		c.Ranking = append(c.Ranking, k.ranked)
 	}
+}
+
+// provenBy gives the highest index that the cluster's members prove committed. Files
+// that name no cluster have a say only when there is no member: their index may be
+// of before a restore.
+func provenBy(all []*examination, c *Comparison, cluster *ID) (proven uint64) {
+	for _, x := range all {
+		if !inCluster(x, cluster) || cluster != nil && x.member.ClusterID == nil || c.isStranger(x) {
+			continue
+		}
+		if w := x.member.WAL; w != nil {
+			proven = max(proven, deref(w.ProvenCommit, 0))
+		}
+		if b := x.member.Backend; b != nil {
+			proven = max(proven, deref(b.ConsistentIndex, 0)) // a database holds committed entries only
+		}
+	}
+	return proven
+}
+
+// newestMember is the member's database with the highest revision; nil when there is
+// no member.
+func newestMember(all []*examination, c *Comparison, cluster *ID) *examination {
+	var newest *examination
+	for _, x := range all {
+		if x.member.ClusterID == nil || !inCluster(x, cluster) || x.held == nil || c.isStranger(x) {
+			continue
+		}
+		if newest == nil || x.held.revision > newest.held.revision {
+			newest = x
+		}
+	}
+	return newest
+}
+
+// otherHistory says whether a file's index is of another raft history than the
+// members': of two states of one store the one with the higher revision has applied
+// more.
+func otherHistory(x, newest *examination) bool {
+	if x.member.ClusterID != nil || newest == nil || x.held == nil {
+		return false
+	}
+	revision, index := x.held.revision, x.db.meta.index
+	return revision < newest.held.revision && index > newest.db.meta.index || revision > newest.held.revision && index < newest.db.meta.index
+}
+
+// isStranger says whether a source's content is of another store.
+func (c *Comparison) isStranger(x *examination) bool {
+	return slices.ContainsFunc(c.NotCompared, func(n NotCompared) bool { return n.Member == x.src.Path && n.Reason == otherStore })
 }
 
 func inCluster(x *examination, cluster *ID) bool {
@@ -107,7 +150,7 @@ func newestLog(all []*examination, cluster *ID) *examination {
 	return newest
 }
 
-func newContender(x *examination, c *Comparison, cluster *ID, reference *examination, proven uint64) *contender {
+func newContender(x *examination, c *Comparison, cluster *ID, reference, newest *examination, proven uint64) *contender {
 	k := &contender{x: x, ranked: Ranked{Member: x.src.Path}}
 	if w := x.member.WAL; w != nil {
 		k.ranked.LastTerm, k.ranked.LastIndex, k.ranked.ProvenCommit = w.LastTerm, w.LastIndex, w.ProvenCommit
@@ -122,12 +165,16 @@ func newContender(x *examination, c *Comparison, cluster *ID, reference *examina
 		}
 		k.term = x.log.Entries.LastTerm
 	}
+	if k.elsewhere = otherHistory(x, newest); k.elsewhere {
+		k.reach = 0
+	}
 	k.proven = min(k.reach, proven)
 	if k.reach > 0 {
 		k.ranked.Reach = &k.reach
 	}
 	k.ranked.Reason = x.unusable(c, cluster)
 	k.ranked.Usable = k.ranked.Reason == ""
+	k.flaws = judge(x.findings, true).Codes
 	return k
 }
 
@@ -164,9 +211,7 @@ func (x *examination) unusable(c *Comparison, cluster *ID) string {
 	switch {
 	case !inCluster(x, cluster):
 		return "it is of another cluster"
-	case slices.ContainsFunc(c.NotCompared, func(n NotCompared) bool {
-		return n.Member == x.src.Path && n.Reason == otherStore
-	}):
+	case c.isStranger(x):
 		return otherStore
 	case x.member.Backend == nil || x.member.Backend.Revision == nil:
 		return "it has no database that can be read"
@@ -195,30 +240,38 @@ func compareContenders(a, b *contender) int {
 		}
 		return 1
 	}
+	flawed := func(k *contender) int { return min(len(k.flaws), 1) }
 	isFile := func(k *contender) int {
 		if k.x.src.SnapDir == "" {
 			return 1
 		}
 		return 0
 	}
-	return cmp.Or(cmp.Compare(usable(a), usable(b)), cmp.Compare(b.proven, a.proven), cmp.Compare(b.term, a.term), cmp.Compare(b.reach, a.reach),
+	return cmp.Or(cmp.Compare(usable(a), usable(b)), cmp.Compare(flawed(a), flawed(b)), cmp.Compare(b.proven, a.proven), cmp.Compare(b.term, a.term), cmp.Compare(b.reach, a.reach),
 		cmp.Compare(deref(b.ranked.Revision, 0), deref(a.ranked.Revision, 0)), cmp.Compare(isFile(a), isFile(b)),
 		cmp.Compare(deref(a.x.member.MemberID, 0), deref(b.x.member.MemberID, 0)), cmp.Compare(a.x.src.Path, b.x.src.Path))
 }
 
 // explain says in one sentence what choosing a source means.
 func (k *contender) explain(best *contender, reference *examination, proven uint64) {
-	most := max(proven, best.proven)
-	if k.proven < most {
-		k.ranked.Loses.Entries = most - k.proven
-		k.ranked.Loses.Keys, k.ranked.Loses.AtLeast = keysBetween(reference, k.proven+1, most)
+	l := &k.ranked.Loses
+	l.Revisions = max(0, deref(best.ranked.Revision, 0)-deref(k.ranked.Revision, 0))
+	if k.ranked.Reason != "" && (k.x.member.ClusterID == nil || k.x.log == nil) {
+		return // of another store, or nothing to compare
 	}
-	k.ranked.Loses.Revisions = max(0, deref(best.ranked.Revision, 0)-deref(k.ranked.Revision, 0))
+	most := max(proven, best.proven)
+	if k.proven < most && !k.elsewhere {
+		l.Entries = most - k.proven
+		l.Keys, l.AtLeast = keysBetween(reference, k.proven+1, most)
+	}
 	if k.ranked.Reason != "" {
 		return
 	}
 	loses := "it loses nothing that is proven"
-	if l := k.ranked.Loses; l.Entries > 0 {
+	switch {
+	case k.elsewhere:
+		loses = fmt.Sprintf("its index is of another raft history: the cluster was restored in between; it is %d revisions behind", l.Revisions)
+	case l.Entries > 0:
 		atLeast := ""
 		if l.AtLeast {
 			atLeast = "at least "
@@ -228,10 +281,15 @@ func (k *contender) explain(best *contender, reference *examination, proven uint
 	switch {
 	case k == best && reference == k.x:
 		k.ranked.Reason = fmt.Sprintf("its log is the newest by raft's rule (term %d, index %d); %s", k.term, k.reach, loses)
+	case k.x.src.SnapDir == "" && k.elsewhere:
+		k.ranked.Reason = "a database by itself; " + loses
 	case k.x.src.SnapDir == "":
 		k.ranked.Reason = fmt.Sprintf("a database by itself, as of index %d; %s", k.reach, loses)
 	default:
 		k.ranked.Reason = fmt.Sprintf("its log and database reach index %d (term %d); %s", k.reach, k.term, loses)
+	}
+	if len(k.flaws) > 0 {
+		k.ranked.Reason += fmt.Sprintf("; but there is %s", k.flaws[0])
 	}
 }
 
@@ -251,7 +309,7 @@ func keysBetween(x *examination, first, last uint64) (keys int64, atLeast bool) 
 			atLeast = true
 		}
 	}
-	atLeast = atLeast || x.log.Entries.First > first || x.writes.dropped
+	atLeast = atLeast || x.log.Entries.First > first || x.log.Entries.Last < last || x.writes.dropped
 	return list.u.OtherKeys, atLeast
 }
 

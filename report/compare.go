@@ -113,9 +113,9 @@ func (t *textWriter) agreement(k *inspect.Comparison) {
 	case k.Agree == nil:
 		t.printf("contents were not compared\n")
 	case *k.Agree:
-		t.printf("%s up to revision %d\n", t.paint(green, "all contents agree"), *k.CommonRevision)
+		t.printf("%s, as far as each reaches; all reach revision %d\n", t.paint(green, "all contents agree"), *k.CommonRevision)
 	default:
-		t.printf("%s before revision %d\n", t.paint(red, "contents differ"), *k.CommonRevision+1)
+		t.printf("%s from revision %d on\n", t.paint(red, "contents differ"), k.Divergences[0].Revision)
 	}
 }
 
@@ -184,7 +184,11 @@ func (t *textWriter) divergences(k *inspect.Comparison) {
 			if s.Member != "" {
 				name = Plain(s.Member)
 			}
-			t.printf("%s: %d records differ, from revision %d to %d\n", name, s.Differences, s.FirstRevision, s.LastRevision)
+			atLeast := ""
+			if s.AtLeast {
+				atLeast = "at least "
+			}
+			t.printf("%s: %s%d records differ, from revision %d to %d\n", name, atLeast, s.Differences, s.FirstRevision, s.LastRevision)
 		}
 	}
 	var names []string
