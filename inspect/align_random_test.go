@@ -31,6 +31,7 @@ type builder struct {
 	be        backend.Backend
 	entries   []*raftpb.Entry
 	revisions map[uint64]int64 // by index
+	counted   bool             // all of them were told by count
 }
 
 func newBuilder(t *testing.T) *builder {
@@ -138,6 +139,14 @@ func (b *builder) check() (proven int) {
 			proven++
 			if b.revisions[a.writes[i].index] != rev {
 				b.t.Errorf("entry %d produced revision %d, not %d", a.writes[i].index, b.revisions[a.writes[i].index], rev)
+			}
+		}
+	}
+	if counted, ok := a.count(); ok && a.whole && a.fits > 0 && len(a.wrong) == 0 {
+		b.counted = true
+		for i, rev := range counted {
+			if b.revisions[a.writes[i].index] != rev {
+				b.t.Errorf("entry %d produced revision %d, counted as %d", a.writes[i].index, b.revisions[a.writes[i].index], rev)
 			}
 		}
 	}

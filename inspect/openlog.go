@@ -125,7 +125,12 @@ func (r *LogReading) align(x *examination) {
 		return
 	}
 	r.writes, r.produce = a.writes, a.produced
-	for i, rev := range a.produced {
+	if a.whole && a.fits > 0 && len(a.wrong) == 0 {
+		if counted, ok := a.count(); ok {
+			r.produce = counted
+		}
+	}
+	for i, rev := range r.produce {
 		if rev == 0 {
 			continue
 		}

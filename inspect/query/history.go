@@ -180,11 +180,11 @@ func (r *historian) takeRow(row *WALRow) error {
 		case op.Kind == raftlog.OpDeleteRange && !opts.Prefix && covers(op, opts.Key):
 			e.Action, e.Key = ActionDelete, bytes.Clone(opts.Key)
 			e.Revision.Tombstone = true
-			e.Unsure = true
+			e.Unsure = !deleted(row, op)
 		case op.Kind == raftlog.OpDeleteRange && opts.Prefix && len(op.RangeEnd) == 0 && opts.Has(op.Key):
 			e.Action, e.Key = ActionDelete, bytes.Clone(op.Key)
 			e.Revision.Tombstone = true
-			e.Unsure = true
+			e.Unsure = !deleted(row, op)
 		default:
 			continue
 		}
@@ -197,6 +197,21 @@ func (r *historian) takeRow(row *WALRow) error {
 		r.List = append(r.List, e)
 	}
 	return nil
+}
+
+// deleted says whether an entry is certain to have deleted a key: it produced a
+// revision, and has no other operation that can have done so.
+func deleted(row *WALRow, op *raftlog.Op) bool {
+	if row.Revision == 0 || len(op.RangeEnd) > 0 {
+		return false
+	}
+	writes := 0
+	for i := range row.Ops {
+		if kind := row.Ops[i].Kind; kind == raftlog.OpPut || kind == raftlog.OpDeleteRange {
+			writes++
+		}
+	}
+	return writes == 1
 }
 
 // merge makes one event of a version in the database and a put in the log, when of that
