@@ -12,6 +12,10 @@ import (
 	"etcd-forensics/walreader/snapfile"
 )
 
+// PanicUnknownRequest is how etcd 3.4 ends on a request that it does not know, word
+// for word (etcd v3.4.23, etcdserver/apply.go, Apply).
+const PanicUnknownRequest = "panic: not implemented"
+
 // findSnapshot looks for the snapshot records of the WAL, for which etcd reads all
 // segments that are there (wal/wal.go, ValidSnapshotEntries). A torn end does not
 // matter here.
@@ -404,7 +408,7 @@ func (b *boot) replay() *ending {
 	if b.minor == 4 {
 		// What 3.4 does to the database is one of the requests that it knows
 		// (etcdserver/apply.go, Apply).
-		meet(b.trace.since.first(max(from, b.consistentIndex()+1)), exits("panic: not implemented", CodeVersionNotSupported))
+		meet(b.trace.since.first(max(from, b.consistentIndex()+1)), exits(PanicUnknownRequest, CodeVersionNotSupported))
 	}
 	for _, v := range b.log.Versions {
 		if minor, ok := minorOf(v.Version.Version); ok && minor > b.minor && b.reads(v.Accepted) && b.knows(v.Kind) {

@@ -133,7 +133,7 @@ var walSymptoms = []Symptom{
 		Shows: "what the server of this version would do with the directory",
 		on:    inWAL, Codes: []inspect.Code{inspect.CodeBackendMissing},
 		Do:       []string{"start the version that wrote the directory, or a newer one", "never go back by more than etcd's downgrade allows"},
-		patterns: []pattern{says("panic: not implemented")},
+		patterns: []pattern{says(inspect.PanicUnknownRequest)},
 	},
 	{
 		Name: "wal-repaired", Severity: inspect.SeverityWarning,

@@ -169,6 +169,24 @@ func (p *program) open(ctx context.Context, paths []string, progress func(int64)
 	return sources, problems, nil
 }
 
+// openOne opens a path that must hold one source. problems are those with what else
+// lies there.
+func (p *program) openOne(ctx context.Context, path string, progress func(int64)) (*source.Source, []error, error) {
+	sources, problems, err := p.open(ctx, []string{path}, progress)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(sources) == 1 {
+		return sources[0], problems, nil
+	}
+	closeAll(sources)
+	hint := "name one of them, such as " + sources[0].Path
+	if sources[0].Archive != nil {
+		hint = "unpack it and name one of them"
+	}
+	return nil, nil, hinted{fmt.Errorf("%s holds %d sources", report.Plain(path), len(sources)), hint}
+}
+
 func closeAll(sources []*source.Source) {
 	for _, s := range sources {
 		s.Close()

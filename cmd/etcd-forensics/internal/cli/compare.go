@@ -31,7 +31,7 @@ inspect with the same paths contains all of this.
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, paths []string) error {
-			return p.examine(cmd, paths, 2, func(w io.Writer, c *inspect.Case) error {
+			return p.examine(cmd, paths, examination{least: 2}, func(w io.Writer, c *inspect.Case) error {
 				if p.writeOut == "json" {
 					return report.CompareJSON(w, c)
 				}

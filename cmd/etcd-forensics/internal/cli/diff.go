@@ -60,18 +60,14 @@ func (p *program) runDiff(cmd *cobra.Command, paths []string, flags diffFlags) e
 	bar := p.newBar()
 	var both []*source.Source
 	for _, path := range paths {
-		sources, problems, err := p.open(cmd.Context(), []string{path}, bar.add)
+		src, problems, err := p.openOne(cmd.Context(), path, bar.add)
 		if err != nil {
 			closeAll(both)
 			return err
 		}
-		both = append(both, sources...)
+		both = append(both, src)
 		if len(problems) > 0 {
 			p.exit = ExitPartial
-		}
-		if len(sources) > 1 {
-			closeAll(both)
-			return hinted{fmt.Errorf("%s holds %d sources", report.Plain(path), len(sources)), "name one of them, such as " + sources[0].Path}
 		}
 	}
 	defer closeAll(both)

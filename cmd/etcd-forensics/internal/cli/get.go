@@ -157,25 +157,22 @@ func (p *program) askKeys(cmd *cobra.Command, args []string, flags keyFlags,
 		return err
 	}
 	bar := p.newBar()
-	sources, problems, err := p.open(cmd.Context(), paths, bar.add)
+	src, problems, err := p.openOne(cmd.Context(), args[0], bar.add)
 	if err != nil {
 		return err
 	}
-	defer closeAll(sources)
-	if len(sources) > 1 {
-		return hinted{fmt.Errorf("%s holds %d sources", report.Plain(paths[0]), len(sources)), "name one of them, such as " + sources[0].Path}
-	}
+	defer src.Close()
 	if len(problems) > 0 {
 		p.exit = ExitPartial
 	}
-	bar.start(sources)
-	render, err := ask(cmd.Context(), sources[0], query.Keys{Key: []byte(args[1]), Prefix: flags.prefix}, decryption)
+	bar.start([]*source.Source{src})
+	render, err := ask(cmd.Context(), src, query.Keys{Key: []byte(args[1]), Prefix: flags.prefix}, decryption)
 	bar.finish()
 	if err != nil {
 		if p.exit == ExitSound {
 			p.exit = ExitFindings
 		}
-		if unread(cmd.Context(), sources[0], err) {
+		if unread(cmd.Context(), src, err) {
 			p.exit = ExitPartial
 		}
 		return interrupted(err)

@@ -41,23 +41,20 @@ func (p *program) runHashKV(cmd *cobra.Command, paths []string, rev int64) error
 		return err
 	}
 	bar := p.newBar()
-	sources, problems, err := p.open(cmd.Context(), paths, bar.add)
+	src, problems, err := p.openOne(cmd.Context(), paths[0], bar.add)
 	if err != nil {
 		return err
 	}
-	defer closeAll(sources)
-	if len(sources) > 1 {
-		return hinted{fmt.Errorf("%s holds %d sources", report.Plain(paths[0]), len(sources)), "name one of them, such as " + sources[0].Path}
-	}
+	defer src.Close()
 	if len(problems) > 0 {
 		p.exit = ExitPartial
 	}
-	bar.start(sources)
-	h, err := inspect.HashKVAt(cmd.Context(), sources[0], rev)
+	bar.start([]*source.Source{src})
+	h, err := inspect.HashKVAt(cmd.Context(), src, rev)
 	bar.finish()
 	if err != nil {
 		p.exit = ExitFindings
-		if unread(cmd.Context(), sources[0], err) {
+		if unread(cmd.Context(), src, err) {
 			p.exit = ExitPartial
 		}
 		if cmd.Context().Err() != nil {

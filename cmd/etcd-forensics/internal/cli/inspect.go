@@ -36,7 +36,7 @@ are unpacked to private temporary files; see --scratch.
 }
 
 func (p *program) runInspect(cmd *cobra.Command, paths []string) error {
-	return p.examine(cmd, paths, 1, func(w io.Writer, c *inspect.Case) error {
+	return p.examine(cmd, paths, examination{least: 1}, func(w io.Writer, c *inspect.Case) error {
 		if p.writeOut == "json" {
 			return report.JSON(w, c)
 		}
@@ -44,9 +44,14 @@ func (p *program) runInspect(cmd *cobra.Command, paths []string) error {
 	})
 }
 
-// examine inspects the paths, which must hold some sources at least, and writes what
-// render makes of the case.
-func (p *program) examine(cmd *cobra.Command, paths []string, least int, render func(io.Writer, *inspect.Case) error) error {
+// An examination says what a command asks of inspect.
+type examination struct {
+	least  int      // sources that there must be
+	tokens []string // tried on the ids of members
+}
+
+// examine inspects the paths and writes what render makes of the case.
+func (p *program) examine(cmd *cobra.Command, paths []string, asked examination, render func(io.Writer, *inspect.Case) error) error {
 	if err := p.checkOutput(paths); err != nil {
 		return err
 	}
@@ -56,11 +61,11 @@ func (p *program) examine(cmd *cobra.Command, paths []string, least int, render 
 		return err
 	}
 	defer closeAll(sources)
-	if len(sources) < least {
+	if len(sources) < asked.least {
 		return hinted{errors.New("there is one source only; nothing to compare it with"), "give two or more members or snapshots"}
 	}
 	bar.start(sources)
-	c, err := inspect.Inspect(cmd.Context(), sources, inspect.Options{Digest: !p.noDigest})
+	c, err := inspect.Inspect(cmd.Context(), sources, inspect.Options{Digest: !p.noDigest, Tokens: asked.tokens})
 	bar.finish()
 	c.AddProblems(problems)
 	werr := p.answer(func(w io.Writer) error { return render(w, c) })

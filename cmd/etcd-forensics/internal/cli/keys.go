@@ -13,6 +13,7 @@ import (
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/query"
+	"etcd-forensics/inspect/source"
 	"etcd-forensics/report"
 )
 
@@ -113,20 +114,17 @@ func (p *program) runKeys(cmd *cobra.Command, paths []string, flags keysFlags) e
 		return err
 	}
 	bar := p.newBar()
-	sources, problems, err := p.open(cmd.Context(), paths, bar.add)
+	src, problems, err := p.openOne(cmd.Context(), paths[0], bar.add)
 	if err != nil {
 		return err
 	}
-	defer closeAll(sources)
-	if len(sources) > 1 {
-		return hinted{fmt.Errorf("%s holds %d sources", report.Plain(paths[0]), len(sources)), "name one of them, such as " + sources[0].Path}
-	}
-	bar.start(sources)
-	r, err := query.CountKeys(cmd.Context(), sources[0], opts)
+	defer src.Close()
+	bar.start([]*source.Source{src})
+	r, err := query.CountKeys(cmd.Context(), src, opts)
 	bar.finish()
 	if err != nil {
 		switch {
-		case unread(cmd.Context(), sources[0], err):
+		case unread(cmd.Context(), src, err):
 			p.exit = ExitPartial
 		case !errors.Is(err, inspect.ErrNoDatabase):
 			p.exit = ExitFindings

@@ -37,32 +37,10 @@ STATED BY names the places:
 }
 
 func (p *program) runMembers(cmd *cobra.Command, paths, tokens []string) error {
-	if err := p.checkOutput(paths); err != nil {
-		return err
-	}
-	bar := p.newBar()
-	sources, problems, err := p.open(cmd.Context(), paths, bar.add)
-	if err != nil {
-		return err
-	}
-	defer closeAll(sources)
-	bar.start(sources)
-	c, err := inspect.Inspect(cmd.Context(), sources, inspect.Options{Digest: !p.noDigest, Tokens: tokens})
-	bar.finish()
-	werr := p.answer(func(w io.Writer) error {
+	return p.examine(cmd, paths, examination{least: 1, tokens: tokens}, func(w io.Writer, c *inspect.Case) error {
 		if p.writeOut == "json" {
 			return report.MembersJSON(w, c.Membership())
 		}
 		return report.Members(w, c.Membership(), report.TextOptions{Color: p.color()})
 	})
-	if werr != nil {
-		p.exit = ExitPartial
-		return werr
-	}
-	p.exit = exitCode(c, problems, inspect.Severity(p.failOn))
-	if err != nil {
-		p.exit = ExitPartial
-		return interrupted(err)
-	}
-	return nil
 }

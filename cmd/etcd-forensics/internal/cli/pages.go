@@ -13,6 +13,7 @@ import (
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/query"
+	"etcd-forensics/inspect/source"
 	"etcd-forensics/report"
 )
 
@@ -73,16 +74,13 @@ func (p *program) runPages(cmd *cobra.Command, path string, args []string, flags
 		return err
 	}
 	bar := p.newBar()
-	sources, problems, err := p.open(cmd.Context(), []string{path}, bar.add)
+	src, problems, err := p.openOne(cmd.Context(), path, bar.add)
 	if err != nil {
 		return err
 	}
-	defer closeAll(sources)
-	if len(sources) > 1 {
-		return hinted{fmt.Errorf("%s holds %d sources", report.Plain(path), len(sources)), "name one of them, such as " + sources[0].Path}
-	}
-	bar.start(sources)
-	pages, err := query.OpenPages(cmd.Context(), sources[0], flags.slot)
+	defer src.Close()
+	bar.start([]*source.Source{src})
+	pages, err := query.OpenPages(cmd.Context(), src, flags.slot)
 	bar.finish()
 	switch {
 	case err == nil:
@@ -92,7 +90,7 @@ func (p *program) runPages(cmd *cobra.Command, path string, args []string, flags
 	case errors.Is(err, inspect.ErrNoMeta):
 		p.exit = ExitFindings
 		return err
-	case unread(cmd.Context(), sources[0], err):
+	case unread(cmd.Context(), src, err):
 		p.exit = ExitPartial
 		return err
 	default:

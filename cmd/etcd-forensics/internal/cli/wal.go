@@ -13,6 +13,7 @@ import (
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/query"
+	"etcd-forensics/inspect/source"
 	"etcd-forensics/report"
 )
 
@@ -98,16 +99,13 @@ func (p *program) runWAL(cmd *cobra.Command, paths []string, flags walFlags) err
 		return err
 	}
 	bar := p.newBar()
-	sources, problems, err := p.open(cmd.Context(), paths, bar.add)
+	src, problems, err := p.openOne(cmd.Context(), paths[0], bar.add)
 	if err != nil {
 		return err
 	}
-	defer closeAll(sources)
-	if len(sources) > 1 {
-		return hinted{fmt.Errorf("%s holds %d sources", report.Plain(paths[0]), len(sources)), "name one of them, such as " + sources[0].Path}
-	}
-	bar.start(sources)
-	log, err := query.OpenWAL(cmd.Context(), sources[0])
+	defer src.Close()
+	bar.start([]*source.Source{src})
+	log, err := query.OpenWAL(cmd.Context(), src)
 	bar.finish()
 	switch {
 	case err == nil:
@@ -125,7 +123,7 @@ func (p *program) runWAL(cmd *cobra.Command, paths []string, flags walFlags) err
 		return interrupted(err)
 	}
 	changed := false
-	for _, f := range sources[0].WAL {
+	for _, f := range src.WAL {
 		if how := f.Changed(); how != "" {
 			changed = true
 			p.complain(fmt.Errorf("%s changed while it was read: %s", f.Path, how))

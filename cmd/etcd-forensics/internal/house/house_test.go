@@ -156,8 +156,10 @@ func withoutComments(text string) string {
 func TestNothingIsLeftUnfinished(t *testing.T) {
 	marks := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b|not imple` + `mented`)
 	for _, f := range sourceFiles(t) {
-		// How etcd 3.4 ends on a request that it does not know.
-		text := strings.NewReplacer(`exits("panic: not imple`+`mented"`, "", `says("panic: not imple`+`mented")`, "").Replace(f.text)
+		text := f.text
+		if f.path == "inspect/startup_rules.go" { // etcd's own words, in the one constant that has them
+			text = strings.Replace(text, `const PanicUnknownRequest = "panic: not imple`+`mented"`, "", 1)
+		}
 		if found := marks.FindString(text); found != "" {
 			t.Errorf("%s: %s", f.path, found)
 		}
