@@ -3,7 +3,10 @@ package inspect
 import (
 	"cmp"
 	"hash/maphash"
+	"maps"
 
+	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/snapdb/scan"
 	"etcd-forensics/walreader/raftlog"
 )
 
@@ -12,7 +15,8 @@ import (
 // depends on what the writes before it left. The outcomes are followed from the empty
 // store (etcd v3.7.3, server/etcdserver/txn/txn.go, applyCompare and executeTxn;
 // put.go; delete.go), and nothing is taken from it unless it ends at the database's own
-// revision and agrees with every revision that the database proves.
+// revision, leaves the very keys that the database holds, each with its revisions and
+// version, and agrees with every revision that the database proves.
 
 // A storeCount follows keys by what decides the outcome of writes.
 type storeCount struct {
@@ -51,7 +55,27 @@ func (a *alignment) count() (produced []int64, ok bool) {
 			return nil, false
 		}
 	}
-	return produced, s.revision == a.revs.last
+	return produced, s.revision == a.revs.last && s.leaves(a.revs)
+}
+
+// leaves says whether the keys are those of the database, as of its newest revision.
+func (s *storeCount) leaves(db *newest) bool {
+	latest := map[string]keyCount{}
+	sound := true
+	db.rows.From(nil, func(r scan.Row) bool {
+		rev, ok := keyspace.DecodeRevision(r.Key)
+		kv, err := keyspace.DecodeKeyValue(r.Value)
+		if sound = ok && err == nil; !sound {
+			return false
+		}
+		if rev.Tombstone {
+			delete(latest, string(kv.Key))
+		} else {
+			latest[string(kv.Key)] = keyCount{kv.CreateRevision, kv.ModRevision, kv.Version, kv.Lease, maphash.Bytes(s.seed, kv.Value)}
+		}
+		return true
+	})
+	return sound && maps.Equal(latest, s.keys)
 }
 
 // apply follows one request. ok is false when its outcome is not certain.

@@ -61,3 +61,24 @@ func TestWritesAreCountedFromTheEmptyStore(t *testing.T) {
 		t.Errorf("counted %d of %d members", counted, seeds)
 	}
 }
+
+// TestCountThatDoesNotFitIsNotTaken: one write is left out, whose loss the number of
+// revisions alone would not tell.
+func TestCountThatDoesNotFitIsNotTaken(t *testing.T) {
+	b := newBuilder(t)
+	for i := range 40 {
+		b.put(fmt.Sprint("k/", i%10), fmt.Sprint(i))
+	}
+	x := b.finish()
+	a := x.alignLog(x.db.revision())
+	if _, ok := a.count(); !ok || !a.whole {
+		t.Fatal("the whole log is not counted")
+	}
+	// The first write in the place of the second: as many revisions, and no other key
+	// or version than before is what no later write hides.
+	clear(a.produced)
+	a.writes[35] = a.writes[34]
+	if _, ok := a.count(); ok {
+		t.Error("a log is counted that does not lead to the database")
+	}
+}

@@ -291,6 +291,8 @@ func (d *divergences) compareStates(first, h *holder, isBehind bool, differing m
 		k := differing[string(e.Key)]
 		if k == nil {
 			if len(differing) >= maxBaseKeys {
+				d.more++
+				d.moreLast = max(d.moreLast, e.OldRevision, e.NewRevision)
 				return
 			}
 			k = &baseKey{revision: max(e.OldRevision, e.NewRevision), kind: map[*holder]string{}}

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"etcd-forensics/snapdb/keyspace"
@@ -22,16 +23,35 @@ func knownIncident(h *holder, d *difference) string {
 	if b == nil || b.ClusterVersion == nil {
 		return ""
 	}
-	is35 := strings.HasPrefix(*b.ClusterVersion, "3.5.")
+	is34, is35 := strings.HasPrefix(*b.ClusterVersion, "3.4."), strings.HasPrefix(*b.ClusterVersion, "3.5.")
 	switch {
-	case is35 && d.kind != DivergenceMissing && h.twice(d.revision):
+	case is35 && h.twice(d.revision):
 		return incidentTwice
-	case d.kind == DivergenceMissing && b.Auth != nil && b.Auth.Enabled && (is35 || strings.HasPrefix(*b.ClusterVersion, "3.4.")):
+	case (is34 || is35) && b.Auth != nil && b.Auth.Enabled && h.skipped(d):
 		return incidentAuth
-	case is35 && d.kind == DivergenceMissing:
+	case is35 && h.skipped(d):
 		return incidentLost
 	}
 	return ""
+}
+
+// skipped says whether the holder lacks one write of others and has those behind it:
+// then each has a revision less than there, or the holder ends one earlier although
+// it has applied the same entries. A hole in the revisions is none of that.
+func (h *holder) skipped(d *difference) bool {
+	value, _ := h.recordAt(d.revision)
+	mine, err := keyspace.DecodeKeyValue(value)
+	return err == nil && slices.ContainsFunc(d.between, func(o *holder) bool {
+		if o == h || slices.Contains(d.blamed, o) {
+			return false
+		}
+		if value == nil {
+			return h.revision < d.revision.Main && h.x.db.meta.index == o.x.db.meta.index
+		}
+		next, _ := o.recordAt(keyspace.Revision{Main: d.revision.Main + 1, Sub: d.revision.Sub})
+		theirs, err := keyspace.DecodeKeyValue(next)
+		return next != nil && err == nil && bytes.Equal(theirs.Key, mine.Key) && bytes.Equal(theirs.Value, mine.Value)
+	})
 }
 
 // twiceWithin is how many revisions back the first of two like writes is looked for:
