@@ -27,12 +27,14 @@ var readers = []string{
 // arrows says which packages of ours each package may import.
 var arrows = map[string][]string{
 	"cmd/etcd-forensics":              {"cmd/etcd-forensics/internal/cli"},
-	"cmd/etcd-forensics/internal/cli": {"inspect", "inspect/source", "inspect/query", "inspect/backup", "inspect/symptom", "report"},
-	"report":                          {"inspect", "inspect/query", "inspect/backup", "inspect/symptom", "snapdb/kube", "snapdb/kube/manifest"},
+	"cmd/etcd-forensics/internal/cli": {"inspect", "inspect/source", "inspect/query", "inspect/backup", "inspect/symptom", "inspect/restore", "inspect/rehearse", "report"},
+	"report":                          {"inspect", "inspect/query", "inspect/backup", "inspect/symptom", "inspect/restore", "inspect/rehearse", "snapdb/kube", "snapdb/kube/manifest"},
 	"inspect":                         append([]string{"inspect/source"}, readers...),
 	"inspect/query":                   append([]string{"inspect", "inspect/source"}, readers...),
 	"inspect/backup":                  {"inspect", "inspect/source", "inspect/query", "snapdb/kube"},
 	"inspect/symptom":                 {"inspect"},
+	"inspect/restore":                 {"inspect", "snapdb/kube"},
+	"inspect/rehearse":                {"inspect", "inspect/source", "inspect/query", "inspect/restore", "inspect/scratch"},
 	"snapdb/scan":                     {"snapdb", "snapdb/page", "snapdb/keyspace"},
 	"walreader/raftlog":               {"walreader"},
 	"walreader/snapfile":              {"walreader", "walreader/raftlog"}, // raft's conf state

@@ -1,0 +1,191 @@
+// Package restore turns a case into a plan: from what to restore, in which way, with
+// which commands on which host, what is lost, and what to beware of. It reads and runs
+// nothing.
+//
+// What the commands must say, per version of etcd and per platform, was measured with
+// etcd 3.4.23, 3.5.21, 3.6.16 and 3.7.3, or read from their sources; each rule names its
+// file.
+package restore
+
+import (
+	"etcd-forensics/inspect"
+)
+
+// A Plan is the way back.
+type Plan struct {
+	// Refused says why there is no plan; nil when there is one.
+	Refused *string `json:"refused"`
+	// Instead is what to do when there is none, "" when there is one.
+	Instead string `json:"instead,omitempty"`
+
+	Way         Way    `json:"way"`
+	Source      string `json:"source"` // as it was given
+	Reason      string `json:"reason"` // why this source and this way, in one sentence
+	Platform    string `json:"platform"`
+	EtcdVersion string `json:"etcdVersion"` // 3.5 or 3.5.21: of the server that will run
+
+	File Artifact `json:"file"` // what is restored on every host
+	// Copy is the directory of a member that is copied first, and started alone from the
+	// copy, so that its log is applied; "" in the other ways.
+	Copy string `json:"copy,omitempty"`
+
+	DataDir string `json:"dataDir"`
+	WALDir  string `json:"walDir,omitempty"`
+	WorkDir string `json:"workDir"` // on every host: the file, what is kept, logs
+
+	Token     string     `json:"token"`
+	ClusterID inspect.ID `json:"clusterID"` // that will come out
+	Members   []Member   `json:"members"`   // that are restored, by name
+	Joining   []Member   `json:"joining"`   // that join afterwards, one at a time, by name
+	// OldClusterID is that of the members in hand, nil when no source tells.
+	OldClusterID *inspect.ID `json:"oldClusterID"`
+
+	Revision Revision `json:"revision"`
+
+	Here  []Step `json:"here"` // where the evidence is, before anything on the hosts
+	Hosts []Host `json:"hosts"`
+
+	Losses       []Loss        `json:"losses"`
+	Alternatives []Alternative `json:"alternatives"`
+	Warnings     []Warning     `json:"warnings"`
+}
+
+// A Way is how the cluster comes back.
+type Way string
+
+const (
+	WayRejoin          Way = "rejoin"            // enough voters start; others are replaced
+	WayRestoreSnapshot Way = "restore-snapshot"  // etcdutl snapshot restore of a snapshot
+	WayRestoreDB       Way = "restore-db"        // the same of a member's database
+	WayForceNewCluster Way = "force-new-cluster" // a copy of a member is started alone, and a snapshot taken of it
+)
+
+// An Artifact is the file that the restore command reads.
+type Artifact struct {
+	Path   string  `json:"path"`   // among the evidence, or made by the steps of Here; archive!name inside an archive
+	OnHost string  `json:"onHost"` // where the restore command reads it
+	SHA256 *string `json:"sha256"` // hex; nil when it is made first, or digests were left out
+	Size   int64   `json:"size"`   // bytes; 0 when it is made first
+	// Hashed says whether the file ends with its own SHA-256.
+	Hashed bool `json:"hashed"`
+}
+
+// A Member is one member of the cluster to be.
+type Member struct {
+	Name       string   `json:"name"`
+	PeerURLs   []string `json:"peerURLs"`
+	ClientURLs []string `json:"clientURLs"` // where the old member of this name or URL was reached; empty when that is not known
+	// MemberID is the id that will come out; nil for one that joins, whose id depends on
+	// the time.
+	MemberID *inspect.ID `json:"memberID"`
+}
+
+// Revision says how revisions go on.
+type Revision struct {
+	Source  int64  `json:"source"`  // of what is restored
+	Highest int64  `json:"highest"` // that a client may have seen
+	Bump    uint64 `json:"bump"`    // added to Source; 0 for none
+}
+
+// A Host is one machine, with what is to be done on it.
+type Host struct {
+	Name  string `json:"name"` // of its member
+	Steps []Step `json:"steps"`
+}
+
+// A Phase groups steps. No host begins one before all have ended the one before,
+// except that members join one after another.
+type Phase string
+
+const (
+	PhaseHere    Phase = "here"    // where the evidence is
+	PhasePrepare Phase = "prepare" // changes nothing
+	PhaseStop    Phase = "stop"
+	PhaseRestore Phase = "restore"
+	PhaseStart   Phase = "start"
+	PhaseVerify  Phase = "verify"
+	PhaseResume  Phase = "resume" // what uses etcd
+	PhaseJoin    Phase = "join"
+)
+
+// Phases are those of hosts, in their order.
+var Phases = []Phase{PhasePrepare, PhaseStop, PhaseRestore, PhaseStart, PhaseVerify, PhaseResume, PhaseJoin}
+
+// A Step is one command, or something that a person does.
+type Step struct {
+	Phase Phase    `json:"phase"`
+	Why   string   `json:"why"`
+	Argv  []string `json:"argv"` // empty: a person does what Why says
+	Env   []string `json:"env,omitempty"`
+
+	// StdoutTo is a new file that its output goes to, AppendTo one that it is added to.
+	StdoutTo string `json:"stdoutTo,omitempty"`
+	AppendTo string `json:"appendTo,omitempty"`
+	// Background says that the command runs on; its output goes to LogTo and its process
+	// id to PIDFile.
+	Background bool   `json:"background,omitempty"`
+	LogTo      string `json:"logTo,omitempty"`
+	PIDFile    string `json:"pidFile,omitempty"`
+
+	// Unless is a command that succeeds when the step has been done already, so that a
+	// host's steps can be gone through again.
+	Unless []string `json:"unless,omitempty"`
+	// Expect says when the command has succeeded, besides its exit code.
+	Expect *Expect `json:"expect,omitempty"`
+
+	Check string `json:"check"` // what shows that it worked
+	IfNot string `json:"ifNot"` // what to do when it did not
+}
+
+// An Expect is what a command's output must be.
+type Expect struct {
+	Contains string `json:"contains,omitempty"`
+	Empty    bool   `json:"empty,omitempty"`
+	// Seconds is how long the command is repeated until it is so; 0 for once.
+	Seconds int `json:"seconds,omitempty"`
+}
+
+// A Loss is something that does not come back.
+type Loss struct {
+	What      string       `json:"what"` // in one sentence
+	Entries   uint64       `json:"entries,omitempty"`
+	Revisions int64        `json:"revisions,omitempty"`
+	Keys      int64        `json:"keys,omitempty"`
+	AtLeast   bool         `json:"atLeast,omitempty"`
+	Prefixes  []PrefixLoss `json:"prefixes,omitempty"`
+}
+
+// A PrefixLoss counts the keys with one prefix; of an API server's keys Resource names
+// the resource.
+type PrefixLoss struct {
+	Prefix   []byte `json:"-"` // renderers quote it
+	Resource string `json:"resource,omitempty"`
+	Keys     int64  `json:"keys"`
+}
+
+// An Alternative is another source, and what taking it would lose.
+type Alternative struct {
+	Source string `json:"source"`
+	Usable bool   `json:"usable"`
+	Reason string `json:"reason"`
+	Loss   Loss   `json:"loss"`
+}
+
+// A Warning is something to beware of.
+type Warning struct {
+	About   string `json:"about"` // stable: alarms, auth, leases, ...
+	Message string `json:"message"`
+	Do      string `json:"do"`
+}
+
+// refuse makes a plan that is none.
+func refuse(why, instead string) *Plan {
+	return &Plan{
+		Refused: &why, Instead: instead, Members: []Member{}, Joining: []Member{}, Here: []Step{}, Hosts: []Host{},
+		Losses: []Loss{}, Alternatives: []Alternative{}, Warnings: []Warning{},
+	}
+}
+
+func (p *Plan) warn(about, message, do string) {
+	p.Warnings = append(p.Warnings, Warning{about, message, do})
+}
