@@ -404,13 +404,13 @@ func (x *examination) checkIDs() {
 	id, founders := x.member.Membership.Identity, x.founders()
 	if id.Follows != nil && !*id.Follows {
 		x.find(newFinding(CodeMemberIDUnexplained, x.src.Path, fmt.Sprintf("the WAL is of cluster %s; the %d members with which it begins make cluster %s",
-			*x.member.ClusterID, len(founders), clusterIDOf(id.Initial))).inFile(x.src.WALDir))
+			*x.member.ClusterID, len(founders), ClusterIDOf(id.Initial))).inFile(x.src.WALDir))
 	}
 	if id.Token == nil {
 		return
 	}
 	for _, m := range founders {
-		if bootstrapID(m.PeerURLs, *id.Token) != m.MemberID {
+		if MemberIDOf(m.PeerURLs, *id.Token) != m.MemberID {
 			x.find(newFinding(CodeMemberIDUnexplained, x.src.Path, fmt.Sprintf("the id of %s does not follow from its peer URLs and token %s, which explains others",
 				described(m), quoteKey([]byte(*id.Token)))).inFile(x.src.WALDir))
 		}

@@ -2,6 +2,6 @@ package inspect
 
 // BootstrapID and ClusterIDOf are there for the tests that ask etcd.
 var (
-	BootstrapID = bootstrapID
-	ClusterIDOf = clusterIDOf
+	BootstrapID = MemberIDOf
+	ClusterIDOf = ClusterIDOf
 )

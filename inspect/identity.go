@@ -28,18 +28,18 @@ type Identity struct {
 // cluster was made with.
 const maxInitial = 12
 
-// bootstrapID computes the id of a member that its cluster was made with. One added
+// MemberIDOf computes the id of a member that its cluster was made with. One added
 // later has the time in seconds in place of the token (etcd v3.7.3,
 // server/etcdserver/api/membership/member.go, computeMemberID).
-func bootstrapID(peerURLs []string, token string) ID {
+func MemberIDOf(peerURLs []string, token string) ID {
 	urls := slices.Sorted(slices.Values(peerURLs))
 	sum := sha1.Sum([]byte(strings.Join(urls, "") + token))
 	return ID(binary.BigEndian.Uint64(sum[:]))
 }
 
-// clusterIDOf computes the id of a cluster from those of the members that it was
+// ClusterIDOf computes the id of a cluster from those of the members that it was
 // made with (etcd v3.7.3, server/etcdserver/api/membership/cluster.go, genID).
-func clusterIDOf(members []ID) ID {
+func ClusterIDOf(members []ID) ID {
 	var b []byte
 	for _, id := range slices.Sorted(slices.Values(members)) {
 		b = binary.BigEndian.AppendUint64(b, uint64(id))
@@ -62,7 +62,7 @@ func initialOf(cluster ID, ids []ID) []ID {
 				some = append(some, id)
 			}
 		}
-		if clusterIDOf(some) == cluster {
+		if ClusterIDOf(some) == cluster {
 			return some
 		}
 	}
@@ -75,7 +75,7 @@ func tokenOf(members []MembershipMember, tokens []string) (token string, explain
 	for _, t := range tokens {
 		n := 0
 		for _, m := range members {
-			if len(m.PeerURLs) > 0 && bootstrapID(m.PeerURLs, t) == m.MemberID {
+			if len(m.PeerURLs) > 0 && MemberIDOf(m.PeerURLs, t) == m.MemberID {
 				n++
 			}
 		}
@@ -98,7 +98,7 @@ func (x *examination) identify(founders []MembershipMember) {
 		for _, m := range founders {
 			id.Initial = append(id.Initial, m.MemberID)
 		}
-		follows := len(founders) > 0 && clusterIDOf(id.Initial) == *cluster
+		follows := len(founders) > 0 && ClusterIDOf(id.Initial) == *cluster
 		if !follows {
 			all := slices.Clone(ms.Removed)
 			for _, m := range ms.Members {

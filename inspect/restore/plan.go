@@ -33,6 +33,7 @@ type Plan struct {
 	WALDir  string `json:"walDir,omitempty"`
 	WorkDir string `json:"workDir"` // on every host: the file, what is kept, logs
 
+	Tag       string     `json:"tag"` // in the names of what the plan leaves on the hosts
 	Token     string     `json:"token"`
 	ClusterID inspect.ID `json:"clusterID"` // that will come out
 	Members   []Member   `json:"members"`   // that are restored, by name
@@ -127,9 +128,12 @@ type Step struct {
 	LogTo      string `json:"logTo,omitempty"`
 	PIDFile    string `json:"pidFile,omitempty"`
 
-	// Unless is a command that succeeds when the step has been done already, so that a
-	// host's steps can be gone through again.
-	Unless []string `json:"unless,omitempty"`
+	// IfThere says that the step is for hosts that have its command.
+	IfThere bool `json:"ifThere,omitempty"`
+	// Clears is what an attempt that failed may have left, and is removed before.
+	Clears string `json:"clears,omitempty"`
+	// Refuses are conditions under which the step must not be done.
+	Refuses []Guard `json:"refuses,omitempty"`
 	// Expect says when the command has succeeded, besides its exit code.
 	Expect *Expect `json:"expect,omitempty"`
 
@@ -144,6 +148,25 @@ type Expect struct {
 	// Seconds is how long the command is repeated until it is so; 0 for once.
 	Seconds int `json:"seconds,omitempty"`
 }
+
+// A Guard keeps a step from doing harm.
+type Guard struct {
+	Kind GuardKind `json:"kind"`
+	Path string    `json:"path"`
+	// ClusterIDs are those that a log at Path may be of.
+	ClusterIDs []inspect.ID `json:"clusterIDs,omitempty"`
+	SHA256     string       `json:"sha256,omitempty"`
+}
+
+// A GuardKind is a condition that must not be.
+type GuardKind string
+
+const (
+	GuardInUse   GuardKind = "in-use"  // a process holds the database at Path
+	GuardExists  GuardKind = "exists"  // there is something at Path
+	GuardForeign GuardKind = "foreign" // the log at Path is of a cluster that is not among ClusterIDs
+	GuardDigest  GuardKind = "digest"  // the file at Path has not the digest SHA256
+)
 
 // A Loss is something that does not come back.
 type Loss struct {

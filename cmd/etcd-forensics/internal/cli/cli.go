@@ -106,7 +106,7 @@ func (p *program) root() *cobra.Command {
 	flags.StringVar(&p.walDir, "wal-dir", "", "WAL directory, when it lies outside the data directory")
 	flags.StringVar(&p.scratch, "scratch", "", "folder for temporary files, such as unpacked archives (default: the system's)")
 	flags.Var(&p.scratchLimit, "scratch-limit", "most bytes that one archive may unpack to; also as 2G or 8GiB")
-	root.AddCommand(p.inspect(), p.compare(), p.members(), p.keys(), p.get(), p.history(), p.diff(), p.hashkv(), p.pages(), p.wal(), p.verify(), p.explain(), p.version())
+	root.AddCommand(p.inspect(), p.compare(), p.members(), p.keys(), p.get(), p.history(), p.diff(), p.hashkv(), p.pages(), p.wal(), p.verify(), p.plan(), p.explain(), p.version())
 	return root
 }
 
@@ -218,15 +218,20 @@ func (p *program) checkOutput(evidence []string) error {
 	if p.output == "" {
 		return nil
 	}
-	if _, err := os.Lstat(p.output); err == nil {
-		return hinted{fmt.Errorf("%s exists already", report.Plain(p.output)), "name a new file; nothing is overwritten"}
+	return p.checkNew(p.output, evidence)
+}
+
+// checkNew refuses a path to write to that exists or lies inside the evidence.
+func (p *program) checkNew(name string, evidence []string) error {
+	if _, err := os.Lstat(name); err == nil {
+		return hinted{fmt.Errorf("%s exists already", report.Plain(name)), "name a new one; nothing is overwritten"}
 	}
-	dir, err := canonical(filepath.Dir(p.output))
+	dir, err := canonical(filepath.Dir(filepath.Clean(name)))
 	if err != nil {
-		return fmt.Errorf("%s: there is no directory to write it to", report.Plain(p.output))
+		return fmt.Errorf("%s: there is no directory to write it to", report.Plain(name))
 	}
 	if path := p.within(dir, evidence); path != "" {
-		return hinted{fmt.Errorf("%s lies inside the evidence %s", report.Plain(p.output), report.Plain(path)), "name a file elsewhere; evidence is never written to"}
+		return hinted{fmt.Errorf("%s lies inside the evidence %s", report.Plain(name), report.Plain(path)), "name one elsewhere; evidence is never written to"}
 	}
 	return nil
 }
@@ -290,7 +295,7 @@ func (w *writeOut) Set(s string) error {
 }
 
 // formats are all that some command knows.
-var formats = []string{"text", "json", "yaml", "csv", "junit", "sarif"}
+var formats = []string{"text", "json", "yaml", "csv", "junit", "sarif", "markdown"}
 
 // formatsOf is the annotation of a command that knows more formats than text and json.
 const formatsOf = "formats"

@@ -1,0 +1,119 @@
+package restore
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"etcd-forensics/inspect"
+)
+
+// identify gives the new cluster a token of its own and computes the ids that follow.
+// With the token of the old cluster the ids would be the same, and old members that
+// come back would join in.
+func (b *builder) identify() {
+	for attempt := 0; ; attempt++ {
+		token := b.o.Token
+		if token == "" {
+			token = b.freshToken(attempt)
+		}
+		b.p.Token = token
+		var ids []inspect.ID
+		for i := range b.p.Members {
+			m := &b.p.Members[i]
+			id := inspect.MemberIDOf(m.PeerURLs, token)
+			m.MemberID = &id
+			ids = append(ids, id)
+		}
+		b.p.ClusterID = inspect.ClusterIDOf(ids)
+		if b.o.Token != "" || !b.taken(ids) {
+			break
+		}
+	}
+	sum := sha256.Sum256([]byte(b.p.Token + "\x00" + initialCluster(b.p.Members)))
+	b.p.Tag = hex.EncodeToString(sum[:4])
+	if b.o.Token != "" && b.p.OldClusterID != nil && *b.p.OldClusterID == b.p.ClusterID {
+		b.p.warn("token", fmt.Sprintf("--token %q gives the new cluster the id of the old one, %s: old members that are started again will join in, with what they hold", b.o.Token, b.p.ClusterID),
+			"leave --token out, or make sure that no old member ever starts again")
+	}
+}
+
+// freshToken is made of what is restored and of who the members are, so that the same
+// evidence gives the same plan. attempt counts those of which the evidence itself
+// already is.
+func (b *builder) freshToken(attempt int) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%d\x00%s\x00%s\x00", attempt, b.p.Source, initialCluster(b.p.Members))
+	for _, s := range b.c.Sources {
+		for _, f := range s.Files {
+			if f.SHA256 != nil {
+				fmt.Fprintf(h, "%s\x00", *f.SHA256)
+			}
+		}
+	}
+	fmt.Fprintf(h, "%d\x00%d\x00", deref(b.member.Backend.Revision), b.member.Backend.Txid)
+	return "etcd-restore-" + hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// taken says whether any of the ids is that of a member or cluster of the evidence.
+func (b *builder) taken(ids []inspect.ID) bool {
+	known := slices.Clone(b.old.Removed)
+	for _, m := range b.old.Members {
+		known = append(known, m.MemberID)
+	}
+	for _, m := range b.c.Members {
+		if m.ClusterID != nil && *m.ClusterID == b.p.ClusterID {
+			return true
+		}
+	}
+	return slices.ContainsFunc(ids, func(id inspect.ID) bool { return slices.Contains(known, id) })
+}
+
+// describeFile says which file is restored. An archive's is unpacked first.
+func (b *builder) describeFile() {
+	be := b.member.Backend
+	f := &b.p.File
+	f.Path, f.Size, f.Hashed = be.File, be.Size, be.Trailer.Present
+	for _, s := range b.c.Sources {
+		for _, file := range s.Files {
+			if s.Path == b.p.Source && file.Path == be.File {
+				f.SHA256 = file.SHA256
+			}
+		}
+	}
+	if b.p.Way == WayForceNewCluster {
+		*f = Artifact{Path: "recovered.db", Hashed: !b.authEnabled()}
+	}
+}
+
+func (b *builder) authEnabled() bool {
+	a := b.member.Backend.Auth
+	return a != nil && a.Enabled
+}
+
+// inArchive takes the path of a file inside an archive apart.
+func inArchive(path string) (archive, name string, ok bool) {
+	return strings.Cut(path, "!")
+}
+
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// tagOf names what a plan without a token leaves on the hosts.
+func tagOf(source string, voters []inspect.MembershipMember) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\x00", source)
+	for _, v := range voters {
+		fmt.Fprintf(h, "%s\x00", v.MemberID)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:4])
+}
+
+// quoted is a name from evidence within a sentence.
+func quoted(name string) string { return fmt.Sprintf("%q", name) }

@@ -1,0 +1,153 @@
+package restore
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"etcd-forensics/inspect"
+)
+
+// buildRejoin plans for a cluster of which a majority starts as it is: nothing is
+// restored, and a member that does not start is replaced.
+func (b *builder) buildRejoin() *refusal {
+	starters := b.starters()
+	startable := func(id inspect.ID) bool {
+		return slices.ContainsFunc(starters, func(m *inspect.Member) bool { return *m.MemberID == id })
+	}
+	b.p.Token, b.p.File = "", Artifact{}
+	b.p.ClusterID = deref(b.p.OldClusterID)
+	r := &b.p.Revision
+	r.Source, r.Highest = deref(b.member.Backend.Revision), b.highestRevision()
+	voters := b.voters()
+	b.p.Tag = tagOf(b.p.Source, voters)
+	var lost []inspect.MembershipMember
+	for _, v := range voters {
+		m := Member{Name: v.Name, PeerURLs: orEmpty(v.PeerURLs), ClientURLs: orEmpty(v.ClientURLs)}
+		if badMember(m.Name, m.PeerURLs) != "" {
+			continue // never started: the others go on without it
+		}
+		if startable(v.MemberID) {
+			m.MemberID = &v.MemberID
+			b.p.Members = append(b.p.Members, m)
+		} else {
+			lost = append(lost, v)
+			b.p.Joining = append(b.p.Joining, m)
+		}
+	}
+	if len(b.p.Members) == 0 {
+		return &refusal{"the voters that could start have no name or peer URL", "start them as they were started before"}
+	}
+	b.warnRejoin(lost)
+	b.warnContent()
+	for i := range b.p.Members {
+		m := &b.p.Members[i]
+		h := Host{Name: m.Name}
+		h.add(b.phase(PhaseStart, b.call(b.platform.start, m))...)
+		h.add(b.phase(PhaseVerify, b.verify(m))...)
+		b.p.Hosts = append(b.p.Hosts, h)
+	}
+	there := append([]Member(nil), b.p.Members...)
+	for i := range b.p.Joining {
+		b.p.Hosts = append(b.p.Hosts, b.joiningHost(&b.p.Joining[i], there, &lost[i].MemberID))
+		there = append(there, b.p.Joining[i])
+	}
+	return nil
+}
+
+func (b *builder) warnRejoin(lost []inspect.MembershipMember) {
+	for _, m := range lost {
+		why := "its directory is not in hand"
+		for i := range b.c.Members {
+			s := &b.c.Members[i]
+			if s.MemberID == nil || *s.MemberID != m.MemberID {
+				continue
+			}
+			why = s.Source + " does not start"
+			if st := b.startupOf(s); st != nil && st.Error != "" {
+				why += ": " + st.Error
+			} else if len(s.Verdict.Codes) > 0 {
+				why += " safely: " + joinCodes(s.Verdict.Codes)
+			}
+		}
+		b.p.warn("replaced", fmt.Sprintf("member %q (%s) is replaced, as %s", m.Name, m.MemberID, why),
+			"when its directory on the host is whole after all, start it instead: it catches up by itself. Never restore a snapshot into one member of a running cluster")
+	}
+}
+
+// joiningHost gives the steps on the host of a member that joins those that are there.
+// replaces is the id under which it was a member, nil when the new cluster never knew
+// it. The survivors are told first to forget it: with a dead voter still counted, one
+// more failure would end the cluster.
+func (b *builder) joiningHost(m *Member, there []Member, replaces *inspect.ID) Host {
+	h := Host{Name: m.Name}
+	var endpoints []string
+	for i := range there {
+		endpoints = append(endpoints, there[i].endpoint())
+	}
+	ask := *m
+	ask.ClientURLs = []string{strings.Join(endpoints, ",")}
+	cluster := initialCluster(append(append([]Member(nil), there...), *m))
+	var steps []Step
+	if b.p.Way != WayRejoin {
+		h.add(b.phase(PhaseStop, b.stopAll(m))...)
+	} else {
+		steps = append(steps, b.call(b.platform.stop, m)...)
+	}
+	member := path.Join(b.p.DataDir, "member")
+	inUse := Guard{Kind: GuardInUse, Path: path.Join(member, "snap", "db")}
+	steps = append(steps, Step{
+		Why:     "a member joins with an empty directory; keep the old data",
+		Argv:    []string{"sh", "-c", `if [ -e "$1" ]; then mv "$1" "$2"; fi`, "sh", member, b.kept()},
+		Refuses: []Guard{inUse, {Kind: GuardExists, Path: b.kept()}},
+		Check:   member + " is gone",
+		IfNot:   "stop what holds the directory",
+	})
+	if b.p.WALDir != "" {
+		old := b.p.WALDir + ".before-" + b.p.Tag
+		steps = append(steps, Step{
+			Why:     "keep the old log as well",
+			Argv:    []string{"sh", "-c", `if [ -e "$1" ]; then mv "$1" "$2"; fi`, "sh", b.p.WALDir, old},
+			Refuses: []Guard{{Kind: GuardExists, Path: old}},
+			Check:   b.p.WALDir + " is gone",
+			IfNot:   "when the WAL directory is a mount, move what is in it instead",
+		})
+	}
+	if replaces != nil {
+		steps = append(steps, Step{
+			Why:   "the others forget the dead member first, so that the majority is counted without it",
+			Argv:  b.client(&ask, "member", "remove", replaces.String()),
+			Check: "etcdctl member list does not show it",
+			IfNot: "at \"unhealthy cluster\" wait until all members that are there are healthy",
+		})
+	}
+	steps = append(steps, Step{
+		Why:   "make it known, as a learner that does not count for the majority until it has caught up",
+		Argv:  b.client(&ask, "member", "add", m.Name, "--peer-urls="+strings.Join(m.PeerURLs, ","), "--learner"),
+		Check: "it prints the id, and ETCD_INITIAL_CLUSTER with " + strconv.Itoa(len(there)+1) + " members",
+		IfNot: "at \"too many learner members\" promote the one before first",
+	})
+	if b.platform.join != nil {
+		steps = append(steps, b.platform.join(b, m, cluster)...)
+	}
+	steps = append(steps, Step{
+		Why:    "make it a voter when it has caught up",
+		Argv:   b.promoteCommand(&ask, m),
+		Expect: &Expect{Seconds: upSeconds, Contains: "promoted"},
+		Check:  "etcdctl member list shows it started, IS LEARNER false",
+		IfNot:  "at \"in sync with leader\" wait and run it again",
+	})
+	steps = append(steps, b.call(b.platform.startClients, m)...)
+	h.add(b.phase(PhaseJoin, steps)...)
+	return h
+}
+
+// promoteCommand promotes the member with the peer URL of m: its id depends on when it
+// was added.
+func (b *builder) promoteCommand(ask, m *Member) []string {
+	list := b.client(ask, "member", "list")
+	promote := `url=$1; shift; id=$("$@" member list | grep -F ", $url," | cut -d, -f1); [ -n "$id" ] && "$@" member promote "$id"`
+	return append([]string{"sh", "-c", promote, "sh", m.PeerURLs[0]}, list[:len(list)-2]...)
+}

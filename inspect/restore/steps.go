@@ -1,0 +1,500 @@
+package restore
+
+import (
+	"fmt"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+
+	"etcd-forensics/inspect"
+)
+
+// seconds that a cluster is given to come up.
+const upSeconds = 120
+
+// staging is where the new data directory is made, within the old one: one rename away,
+// under the same owner and label, even where the data directory is a mount. A restore
+// that fails leaves what the old directory holds untouched, and its own rest is removed
+// before the next attempt: etcdutl refuses a directory that is not empty.
+func (b *builder) staging() string { return path.Join(b.p.DataDir, "restore-"+b.p.Tag) }
+
+// kept is where the old data goes.
+func (b *builder) kept() string { return path.Join(b.p.DataDir, "before-"+b.p.Tag) }
+
+// onHost is the path of a file of this plan on a host.
+func (b *builder) onHost(name string) string { return path.Join(b.p.WorkDir, b.p.Tag+"-"+name) }
+
+// restoreSteps makes the steps of a plan that restores a file.
+func (b *builder) restoreSteps() *refusal {
+	b.p.File.OnHost = b.onHost("snapshot.db")
+	b.hereSteps()
+	if b.platform.hosts != nil {
+		return b.platform.hosts(b)
+	}
+	for i := range b.p.Members {
+		b.p.Hosts = append(b.p.Hosts, b.restoredHost(&b.p.Members[i]))
+	}
+	there := append([]Member(nil), b.p.Members...)
+	for i := range b.p.Joining {
+		b.p.Hosts = append(b.p.Hosts, b.joiningHost(&b.p.Joining[i], there, nil))
+		there = append(there, b.p.Joining[i])
+	}
+	return nil
+}
+
+// restoredHost gives the steps on the host of a member that is restored.
+func (b *builder) restoredHost(m *Member) Host {
+	h := Host{Name: m.Name}
+	h.add(b.prepare()...)
+	h.add(b.phase(PhaseStop, b.stopAll(m))...)
+	h.add(b.phase(PhaseRestore, b.restoreDir(m))...)
+	h.add(b.phase(PhaseStart, b.call(b.platform.start, m))...)
+	h.add(b.phase(PhaseVerify, b.verify(m))...)
+	h.add(b.phase(PhaseResume, b.call(b.platform.startClients, m))...)
+	return h
+}
+
+func (h *Host) add(steps ...Step) { h.Steps = append(h.Steps, steps...) }
+
+func (b *builder) phase(p Phase, steps []Step) []Step {
+	for i := range steps {
+		steps[i].Phase = p
+		if steps[i].Argv == nil {
+			steps[i].Argv = []string{}
+		}
+	}
+	return steps
+}
+
+func (b *builder) call(make func(*builder, *Member) []Step, m *Member) []Step {
+	if make == nil {
+		return nil
+	}
+	return make(b, m)
+}
+
+// prepare looks whether all is there, and changes nothing.
+func (b *builder) prepare() []Step {
+	f := &b.p.File
+	look := Step{
+		Why:   "the file must be the same on every host: members that are restored from different ones diverge without a word",
+		Argv:  []string{"sha256sum", f.OnHost},
+		Check: "the digest is the same on every host",
+		IfNot: "copy the file again",
+	}
+	if f.SHA256 != nil {
+		look.Expect = &Expect{Contains: *f.SHA256}
+		look.Check = "it prints " + *f.SHA256
+	}
+	version := Step{
+		Why:   fmt.Sprintf("the restore must be done by the tool of the version that will run, %s", b.version),
+		Argv:  b.command([]string{b.version.restoreTool(), "version"}),
+		Check: "it names version " + b.version.String(),
+		IfNot: "install that version's " + b.version.restoreTool(),
+	}
+	version.Expect = &Expect{Contains: ": " + b.version.String()}
+	return b.phase(PhasePrepare, []Step{look, version})
+}
+
+// stopAll stops what uses etcd, then etcd.
+func (b *builder) stopAll(m *Member) []Step {
+	return append(b.call(b.platform.stopClients, m), b.call(b.platform.stop, m)...)
+}
+
+// command wraps a command of etcd for the platform.
+func (b *builder) command(argv []string) []string {
+	if b.platform.command == nil {
+		return argv
+	}
+	return b.platform.command(b, argv)
+}
+
+// inside gives a path on the host as the platform's commands see it.
+func (b *builder) inside(p string) string {
+	if b.platform.inside == nil {
+		return p
+	}
+	return b.platform.inside(b, p)
+}
+
+// client is etcdctl for a member.
+func (b *builder) client(m *Member, args ...string) []string {
+	prefix := []string{"etcdctl", "--endpoints=" + m.endpoint()}
+	if b.platform.client != nil {
+		prefix = b.platform.client(b, m)
+	}
+	return append(append([]string(nil), prefix...), args...)
+}
+
+// restoreDir makes the new data directory and puts it in place of the old one.
+func (b *builder) restoreDir(m *Member) []Step {
+	p := b.p
+	member := path.Join(p.DataDir, "member")
+	inUse := Guard{Kind: GuardInUse, Path: path.Join(member, "snap", "db")}
+	steps := []Step{
+		{
+			Why:   "the data directory must be there, closed to others",
+			Argv:  []string{"mkdir", "-p", "-m", "700", p.DataDir},
+			Check: "the directory is there",
+			IfNot: "make it by hand, as root",
+		},
+		{
+			Why:    "make this member's data from the file, beside the old data",
+			Argv:   b.restoreCommand(m),
+			Env:    b.restoreEnv(),
+			Clears: b.staging(),
+			Check:  fmt.Sprintf("it exits with 0 and logs \"added member\" with cluster-id %s and the ids %s", p.ClusterID, b.memberIDs()),
+			IfNot:  b.restoreTrouble(),
+		},
+	}
+	steps[1].Refuses = b.restoreGuards(member, inUse)
+	steps = append(steps, Step{
+		Why:     "keep the old data, which may still be needed",
+		Argv:    []string{"sh", "-c", `if [ -e "$1" ]; then mv "$1" "$2"; fi`, "sh", member, b.kept()},
+		Refuses: []Guard{inUse, {Kind: GuardExists, Path: b.kept()}},
+		Check:   b.kept() + " holds the old data, if there was any",
+		IfNot:   "stop what holds the directory; nothing has been lost",
+	}, Step{
+		Why:     "put the new data in its place",
+		Argv:    []string{"mv", path.Join(b.staging(), "member"), member},
+		Refuses: []Guard{{Kind: GuardExists, Path: member}},
+		Check:   member + "/snap/db is there",
+		IfNot:   "put the old data back: mv " + b.kept() + " " + member,
+	}, Step{
+		Why:   "the rest of the restore is empty",
+		Argv:  []string{"rmdir", b.staging()},
+		Check: b.staging() + " is gone",
+		IfNot: "look what is in it before it is removed",
+	})
+	steps = append(steps, b.moveWAL()...)
+	steps = append(steps, b.own(p.DataDir)...)
+	return steps
+}
+
+func (b *builder) memberIDs() string {
+	var ids []string
+	for _, m := range b.p.Members {
+		ids = append(ids, m.MemberID.String())
+	}
+	return strings.Join(ids, ", ")
+}
+
+// restoreGuards keep the restore off a directory that is in use, and off one that is not
+// of the cluster that the plan is for.
+func (b *builder) restoreGuards(member string, inUse Guard) []Guard {
+	p := b.p
+	guards := []Guard{inUse}
+	if p.File.SHA256 != nil {
+		guards = append(guards, Guard{Kind: GuardDigest, Path: p.File.OnHost, SHA256: *p.File.SHA256})
+	}
+	if p.WALDir != "" {
+		guards = append(guards, Guard{Kind: GuardExists, Path: b.walStaging()})
+	}
+	if p.OldClusterID != nil {
+		wal := path.Join(member, "wal")
+		if p.WALDir != "" {
+			wal = p.WALDir
+		}
+		guards = append(guards, Guard{Kind: GuardForeign, Path: wal, ClusterIDs: []inspect.ID{*p.OldClusterID, p.ClusterID}})
+	}
+	return guards
+}
+
+// restoreEnv is what the restore command needs in its environment: etcdctl before 3.4
+// spoke version 2 of the API by default, and shells are often set up for it.
+func (b *builder) restoreEnv() []string {
+	if b.version.Minor == 4 && b.platform.command == nil {
+		return []string{"ETCDCTL_API=3"}
+	}
+	return nil
+}
+
+// restoreCommand restores the file for one member (reference: etcdutl's
+// snapshot_command.go of each version).
+func (b *builder) restoreCommand(m *Member) []string {
+	p := b.p
+	argv := []string{
+		b.version.restoreTool(), "snapshot", "restore", b.inside(p.File.OnHost),
+		"--name=" + m.Name,
+		"--data-dir=" + b.inside(b.staging()),
+		"--initial-cluster=" + initialCluster(p.Members),
+		"--initial-cluster-token=" + p.Token,
+		"--initial-advertise-peer-urls=" + strings.Join(m.PeerURLs, ","),
+	}
+	if p.WALDir != "" {
+		argv = append(argv, "--wal-dir="+b.inside(b.walStaging()))
+	}
+	if !p.File.Hashed {
+		argv = append(argv, "--skip-hash-check")
+	}
+	if p.Revision.Bump > 0 {
+		argv = append(argv, "--bump-revision="+strconv.FormatUint(p.Revision.Bump, 10), "--mark-compacted")
+	}
+	return b.command(argv)
+}
+
+// restoreTrouble is what to do when the restore command fails.
+func (b *builder) restoreTrouble() string {
+	s := "the old data is untouched; read the message, mend its cause and run the step again"
+	if has, needs := sinceMemoryMap.has(b.version); has {
+		s += "; at \"mmap failed\" add --initial-memory-map-size=" + strconv.FormatInt(max(2*b.p.File.Size, 1<<30), 10)
+		if needs != "" {
+			s += " (" + needs + " or later)"
+		}
+	}
+	return s
+}
+
+// walStaging is where the log of the new member is made when it lies outside.
+func (b *builder) walStaging() string { return b.p.WALDir + ".restore-" + b.p.Tag }
+
+// moveWAL puts the log in place where it lies outside the data directory.
+func (b *builder) moveWAL() []Step {
+	if b.p.WALDir == "" {
+		return nil
+	}
+	old := b.p.WALDir + ".before-" + b.p.Tag
+	return append([]Step{{
+		Why:     "keep the old log",
+		Argv:    []string{"sh", "-c", `if [ -e "$1" ]; then mv "$1" "$2"; fi`, "sh", b.p.WALDir, old},
+		Refuses: []Guard{{Kind: GuardExists, Path: old}},
+		Check:   old + " holds the old log, if there was one",
+		IfNot:   "when the WAL directory is a mount, move what is in it instead",
+	}, {
+		Why:     "put the new log in its place: etcd starts anew when it finds none",
+		Argv:    []string{"mv", b.walStaging(), b.p.WALDir},
+		Refuses: []Guard{{Kind: GuardExists, Path: b.p.WALDir}},
+		Check:   b.p.WALDir + " holds one segment",
+		IfNot:   "do not start etcd without it",
+	}}, b.own(b.p.WALDir)...)
+}
+
+// own gives a directory to whom etcd runs as.
+func (b *builder) own(dir string) []Step {
+	var steps []Step
+	if b.platform.own != nil {
+		steps = b.platform.own(b, dir)
+	} else {
+		steps = []Step{{
+			Why:   "the new files must belong to whom the directory belongs to, as whom etcd runs",
+			Argv:  []string{"chown", "-R", "--reference=" + dir, dir},
+			Check: "ls -l shows one owner",
+			IfNot: "run it as root; etcd says \"permission denied\" otherwise",
+		}}
+	}
+	return append(steps, Step{
+		Why:   "etcd wants its directory closed to others, and 3.4.10 to 3.4.12 do not start otherwise",
+		Argv:  []string{"chmod", "700", dir},
+		Check: "its mode is drwx------",
+		IfNot: "run it as root",
+	}, Step{
+		Why:     "under SELinux the new files need the label of their place",
+		Argv:    []string{"restorecon", "-R", dir},
+		IfThere: true,
+		Check:   "it exits with 0",
+		IfNot:   "etcd says \"permission denied\" though owner and mode are right",
+	})
+}
+
+// atLeastRevision fails when what the command after it says is of a revision below its
+// first argument. Leases that end may have raised it meanwhile.
+const atLeastRevision = `r=$("$@" | sed -n 's/^"Revision" : //p'); echo "revision $r"; [ "$r" -ge "$0" ]`
+
+// verify asks the new cluster what it is.
+func (b *builder) verify(m *Member) []Step {
+	p := b.p
+	revision := strconv.FormatInt(p.Revision.Source+int64(p.Revision.Bump), 10)
+	steps := []Step{{
+		Why:    "the server must be up and have a leader",
+		Argv:   b.client(m, "endpoint", "health"),
+		Expect: &Expect{Contains: "is healthy", Seconds: upSeconds},
+		Check:  "it says \"is healthy\"",
+		IfNot:  b.startTrouble(),
+	}, {
+		Why:    "the cluster must be the new one: an empty one comes up when etcd looks at another directory",
+		Argv:   b.client(m, "member", "list"),
+		Expect: &Expect{Contains: m.MemberID.String()},
+		Check:  fmt.Sprintf("it lists %d members with the ids %s", len(p.Members), b.memberIDs()),
+		IfNot:  "stop etcd before anything writes to it, and compare its --data-dir and --wal-dir with those of the plan",
+	}, {
+		Why:   "the content must be that of the evidence",
+		Argv:  append([]string{"sh", "-c", atLeastRevision, revision}, b.client(m, "endpoint", "status", "--write-out=fields")...),
+		Check: "the revision is " + revision + " or a little more",
+		IfNot: "stop etcd before anything writes to it",
+	}, {
+		Why:   "alarms survive a restore",
+		Argv:  b.client(m, "alarm", "list"),
+		Check: "it prints nothing",
+		IfNot: "see the warnings of this plan about alarms",
+	}}
+	if b.authEnabled() {
+		steps = steps[:3] // the list of alarms needs a user
+	}
+	return steps
+}
+
+func (b *builder) startTrouble() string {
+	s := "read etcd's log"
+	if len(b.p.Members) > 1 {
+		s += "; it is ready only when a majority of the members is started"
+	}
+	return s + "; etcd-forensics explain says what a line means"
+}
+
+// hereSteps are done where the evidence is: make the file when there is none yet, and
+// bring it to the hosts.
+func (b *builder) hereSteps() {
+	p := b.p
+	if p.Way == WayForceNewCluster {
+		b.p.Here = append(b.p.Here, b.phase(PhaseHere, b.recoverFromCopy())...)
+	}
+	file := p.File.Path
+	if archive, name, ok := inArchive(file); ok {
+		unpacked := "snapshot-" + b.p.Tag + ".db"
+		step := Step{
+			Why:      "the file lies in an archive",
+			Argv:     unpackCommand(archive, name),
+			StdoutTo: unpacked,
+			Check:    fmt.Sprintf("%s has %d bytes", unpacked, p.File.Size),
+			IfNot:    "unpack it by hand",
+		}
+		if len(step.Argv) == 0 {
+			step.Why, step.StdoutTo = fmt.Sprintf("unpack %s to %s", file, unpacked), ""
+		}
+		p.Here = append(p.Here, b.phase(PhaseHere, []Step{step})...)
+		file = unpacked
+	}
+	digest := Step{
+		Why:   "this digest must be found on every host",
+		Argv:  []string{"sha256sum", file},
+		Check: "note it",
+		IfNot: "",
+	}
+	if p.File.SHA256 != nil {
+		digest.Expect, digest.Check = &Expect{Contains: *p.File.SHA256}, "it prints "+*p.File.SHA256
+		digest.IfNot = "the file has changed since it was examined: plan again"
+	}
+	p.Here = append(p.Here, b.phase(PhaseHere, []Step{digest})...)
+	for _, m := range p.Members {
+		host := hostOf(m.PeerURLs[0])
+		if strings.Contains(host, ":") {
+			host = "[" + host + "]"
+		}
+		p.Here = append(p.Here, b.phase(PhaseHere, []Step{{
+			Why:   fmt.Sprintf("bring the file to the host of %q as %s; any way will do that keeps its bytes", m.Name, p.File.OnHost),
+			Argv:  []string{"scp", "-p", file, host + ":" + p.File.OnHost},
+			Check: "its digest on the host, which the first step there looks at",
+			IfNot: "make the folder " + p.WorkDir + " on the host first",
+		}})...)
+	}
+}
+
+// unpackCommand writes one file of an archive to standard output; nil when one command
+// does not do it.
+func unpackCommand(archive, name string) []string {
+	inner := strings.Contains(name, "!")
+	lower := strings.ToLower(archive)
+	ends := func(suffixes ...string) bool {
+		for _, s := range suffixes {
+			if strings.HasSuffix(lower, s) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case inner:
+		return nil
+	case ends(".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".txz"):
+		return []string{"tar", "-xOf", archive, "--", name}
+	case ends(".zip"):
+		return []string{"unzip", "-p", archive, name}
+	case ends(".gz"):
+		return []string{"gzip", "-dc", "--", archive}
+	case ends(".zst"):
+		return []string{"zstd", "-dc", "--", archive}
+	case ends(".xz"):
+		return []string{"xz", "-dc", "--", archive}
+	}
+	return nil
+}
+
+// recoverFromCopy starts a copy of the member alone, so that etcd applies its log, and
+// takes a snapshot of it.
+func (b *builder) recoverFromCopy() []Step {
+	const client, peer = "http://127.0.0.1:31379", "http://127.0.0.1:31380"
+	data := "copy-" + b.p.Tag
+	name := "default"
+	if b.member.Name != nil && badMember(*b.member.Name, []string{client}) == "" {
+		name = *b.member.Name
+	}
+	copied := Step{
+		Why:   "work on a copy: starting etcd changes its directory",
+		Argv:  []string{"cp", "-a", b.p.Copy, data},
+		Check: data + "/member is there",
+		IfNot: "free disk space for a second copy",
+	}
+	if b.kind() == "member-dir" {
+		copied.Argv = []string{"sh", "-c", `mkdir "$2" && cp -a "$1" "$2/member"`, "sh", b.p.Copy, data}
+	}
+	steps := []Step{copied, {
+		Why: "etcd applies the committed entries of its log, and makes itself the only member",
+		Argv: []string{
+			"etcd", "--name=" + name, "--data-dir=" + data, "--force-new-cluster",
+			"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
+			"--listen-peer-urls=" + peer, "--quota-backend-bytes=" + strconv.FormatInt(max(2*b.member.Backend.Size, 8<<30), 10),
+		},
+		Background: true, LogTo: data + ".log", PIDFile: data + ".pid",
+		Check: data + ".log says \"ready to serve client requests\"",
+		IfNot: "restore the database instead: plan --from the directory's snap/db",
+	}}
+	if b.authEnabled() {
+		return append(steps, Step{
+			Why:    "wait until it is up",
+			Argv:   []string{"grep", "-c", "ready to serve client requests", data + ".log"},
+			Expect: &Expect{Seconds: upSeconds},
+			Check:  "it prints a number above 0",
+			IfNot:  "read " + data + ".log",
+		}, b.endCopy(data), Step{
+			Why:   "its database now holds what the log held",
+			Argv:  []string{"cp", data + "/member/snap/db", b.p.File.Path},
+			Check: b.p.File.Path + " is there",
+			IfNot: "",
+		})
+	}
+	return append(steps, Step{
+		Why:    "wait until it is up",
+		Argv:   []string{"etcdctl", "--endpoints=" + client, "endpoint", "health"},
+		Expect: &Expect{Contains: "is healthy", Seconds: upSeconds},
+		Check:  "it says \"is healthy\"",
+		IfNot:  "read " + data + ".log",
+	}, Step{
+		Why:   "take a snapshot, which carries its hash",
+		Argv:  []string{"etcdctl", "--endpoints=" + client, "snapshot", "save", b.p.File.Path},
+		Check: "etcd-forensics verify " + b.p.File.Path,
+		IfNot: "read " + data + ".log",
+	}, b.endCopy(data))
+}
+
+func (b *builder) endCopy(data string) Step {
+	return Step{
+		Why:   "end the copy",
+		Argv:  []string{"sh", "-c", `p=$(cat "$1") && kill "$p" && while kill -0 "$p" 2>/dev/null; do sleep 1; done`, "sh", data + ".pid"},
+		Check: "no etcd runs on " + data,
+		IfNot: "end it by hand",
+	}
+}
+
+// listenURL is the address on which a server listens for what is advertised as u.
+func listenURL(u string) string {
+	parsed, err := url.Parse(u)
+	if err != nil {
+		return u
+	}
+	if isIP(parsed.Hostname()) || parsed.Hostname() == "localhost" {
+		return u
+	}
+	parsed.Host = "0.0.0.0:" + parsed.Port()
+	return parsed.String()
+}
