@@ -146,7 +146,7 @@ func TestIDsAreEtcds(t *testing.T) {
 			var ids []inspect.ID
 			for _, m := range cluster.Members() {
 				ids = append(ids, inspect.ID(m.ID))
-				if got := inspect.BootstrapID(m.PeerURLs, token); got != inspect.ID(m.ID) {
+				if got := inspect.MemberIDOf(m.PeerURLs, token); got != inspect.ID(m.ID) {
 					t.Errorf("%d, token %q: member %s, etcd says %s", i, token, got, m.ID)
 				}
 			}
