@@ -63,46 +63,64 @@ func checkTogether(members []NewMember) error {
 // membership decides who is restored and who joins afterwards.
 func (b *builder) membership() error {
 	old := b.voters()
-	var members []NewMember
-	for _, m := range old {
-		members = append(members, NewMember{m.Name, m.PeerURLs})
+	members, joining := b.o.Members, []NewMember(nil)
+	if len(members) == 0 {
+		for _, m := range old {
+			members = append(members, NewMember{m.Name, m.PeerURLs})
+		}
 	}
-	if len(b.o.Members) > 0 {
-		members = b.o.Members
-	}
-	if b.o.Single && len(b.o.Members) == 0 {
-		one, err := b.survivor(old)
-		if err != nil {
+	if b.o.Single {
+		var err error
+		if members, joining, err = b.divide(old); err != nil {
 			return err
 		}
-		members = []NewMember{one}
 	}
 	if len(members) == 0 {
 		return errors.New("nothing says who the members are")
 	}
-	for _, m := range members {
+	for _, m := range slices.Concat(members, joining) {
 		if why := badMember(m.Name, m.PeerURLs); why != "" {
 			return errors.New(why)
 		}
 	}
-	if err := checkTogether(members); err != nil {
+	if err := checkTogether(slices.Concat(members, joining)); err != nil {
 		return err
 	}
+	b.p.Members, b.p.Joining = newMembers(old, members), newMembers(old, joining)
+	return nil
+}
+
+// newMembers describes members, by name.
+func newMembers(old []inspect.MembershipMember, members []NewMember) []Member {
+	list := []Member{}
 	for _, m := range members {
-		b.p.Members = append(b.p.Members, Member{Name: m.Name, PeerURLs: slices.Clone(m.PeerURLs), ClientURLs: clientURLs(old, m)})
+		list = append(list, Member{Name: m.Name, PeerURLs: slices.Clone(m.PeerURLs), ClientURLs: clientURLs(old, m)})
+	}
+	slices.SortFunc(list, func(m, n Member) int { return strings.Compare(m.Name, n.Name) })
+	return list
+}
+
+// divide says who is restored alone, and who joins: of those that --member names the
+// first and the others, otherwise the survivor and the other old voters that have a
+// name.
+func (b *builder) divide(old []inspect.MembershipMember) (one, others []NewMember, err error) {
+	if len(b.o.Members) > 1 {
+		return b.o.Members[:1], b.o.Members[1:], nil
+	}
+	one = b.o.Members
+	if len(one) == 0 {
+		m, err := b.survivor(old)
+		if err != nil {
+			return nil, nil, err
+		}
+		one = []NewMember{m}
 	}
 	for _, m := range old {
-		if !b.o.Single && len(b.o.Members) == 0 || badMember(m.Name, m.PeerURLs) != "" {
-			continue
-		}
-		if !slices.ContainsFunc(b.p.Members, func(n Member) bool { return n.Name == m.Name || sameURL(n.PeerURLs, m.PeerURLs) }) {
-			b.p.Joining = append(b.p.Joining, Member{Name: m.Name, PeerURLs: slices.Clone(m.PeerURLs), ClientURLs: orEmpty(m.ClientURLs)})
+		if badMember(m.Name, m.PeerURLs) == "" && m.Name != one[0].Name && !sameURL(m.PeerURLs, one[0].PeerURLs) {
+			others = append(others, NewMember{m.Name, m.PeerURLs})
 		}
 	}
-	byName := func(m, n Member) int { return strings.Compare(m.Name, n.Name) }
-	slices.SortFunc(b.p.Members, byName)
-	slices.SortFunc(b.p.Joining, byName)
-	return nil
+	return one, others, nil
 }
 
 // voters gives the voters of the old cluster, by name.
@@ -183,6 +201,9 @@ func initialCluster(members []Member) string {
 // endpoint is where clients reach a member: as it published itself, otherwise
 // port 2379 of its peer URL's host.
 func (m *Member) endpoint() string {
+	if m.through != "" {
+		return m.through
+	}
 	for _, u := range m.ClientURLs {
 		if h := hostOf(u); h != "" && h != "0.0.0.0" && h != "::" {
 			return u

@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,8 +9,10 @@ import (
 
 // Options are what the operator says. The zero value of each leaves it to the evidence.
 type Options struct {
-	Single  bool        // restore one member only
-	Members []NewMember // the cluster to be; nil for the old membership
+	// Single restores one member only, the first of Members when there are any; the others
+	// join it afterwards.
+	Single  bool
+	Members []NewMember // the cluster to be; nil for the old voters
 	From    string      // the source to restore from; "" for the best
 	Token   string      // of the new cluster; "" for one made from the evidence
 
@@ -52,9 +53,6 @@ func ParseMembers(list []string) ([]NewMember, error) {
 
 // Check finds what makes no sense whatever the evidence is.
 func (o *Options) Check() error {
-	if o.Single && len(o.Members) > 1 {
-		return errors.New("--single and more than one --member contradict each other")
-	}
 	if o.Platform != "" && platforms[o.Platform] == nil {
 		return fmt.Errorf("--platform %q is not known; there are %s", o.Platform, strings.Join(Platforms(), ", "))
 	}

@@ -79,6 +79,8 @@ type Member struct {
 	// MemberID is the id that will come out; nil for one that joins, whose id depends on
 	// the time.
 	MemberID *inspect.ID `json:"memberID"`
+
+	through string // the endpoints that are asked in place of its own; "" for its own
 }
 
 // Revision says how revisions go on.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"etcd-forensics/inspect"
@@ -88,7 +87,7 @@ func (b *builder) joiningHost(m *Member, there []Member, replaces *inspect.ID) H
 		endpoints = append(endpoints, there[i].endpoint())
 	}
 	ask := *m
-	ask.ClientURLs = []string{strings.Join(endpoints, ",")}
+	ask.through = strings.Join(endpoints, ",")
 	cluster := initialCluster(append(append([]Member(nil), there...), *m))
 	var steps []Step
 	if b.p.Way != WayRejoin {
@@ -117,24 +116,26 @@ func (b *builder) joiningHost(m *Member, there []Member, replaces *inspect.ID) H
 	}
 	if replaces != nil {
 		steps = append(steps, Step{
-			Why:   "the others forget the dead member first, so that the majority is counted without it",
-			Argv:  b.client(&ask, "member", "remove", replaces.String()),
-			Check: "etcdctl member list does not show it",
-			IfNot: "at \"unhealthy cluster\" wait until all members that are there are healthy",
+			Why:    "the others forget the dead member first, so that the majority is counted without it",
+			Argv:   b.asking(&ask, removeOnce, replaces.String()),
+			Expect: &Expect{Seconds: upSeconds},
+			Check:  "etcdctl member list does not show it",
+			IfNot:  "at \"unhealthy cluster\" wait until all members that are there are healthy",
 		})
 	}
 	steps = append(steps, Step{
-		Why:   "make it known, as a learner that does not count for the majority until it has caught up",
-		Argv:  b.client(&ask, "member", "add", m.Name, "--peer-urls="+strings.Join(m.PeerURLs, ","), "--learner"),
-		Check: "it prints the id, and ETCD_INITIAL_CLUSTER with " + strconv.Itoa(len(there)+1) + " members",
-		IfNot: "at \"too many learner members\" promote the one before first",
+		Why:    "make it known, as a learner that does not count for the majority until it has caught up",
+		Argv:   b.asking(&ask, addOnce, m.Name, strings.Join(m.PeerURLs, ",")),
+		Expect: &Expect{Seconds: upSeconds},
+		Check:  fmt.Sprintf("etcdctl member list shows %d members", len(there)+1),
+		IfNot:  "at \"unhealthy cluster\" wait until those that are there are connected; at \"too many learner members\" promote the one before first",
 	})
 	if b.platform.join != nil {
 		steps = append(steps, b.platform.join(b, m, cluster)...)
 	}
 	steps = append(steps, Step{
 		Why:    "make it a voter when it has caught up",
-		Argv:   b.promoteCommand(&ask, m),
+		Argv:   b.asking(&ask, promote, m.PeerURLs[0]),
 		Expect: &Expect{Seconds: upSeconds, Contains: "promoted"},
 		Check:  "etcdctl member list shows it started, IS LEARNER false",
 		IfNot:  "at \"in sync with leader\" wait and run it again",
@@ -144,10 +145,17 @@ func (b *builder) joiningHost(m *Member, there []Member, replaces *inspect.ID) H
 	return h
 }
 
-// promoteCommand promotes the member with the peer URL of m: its id depends on when it
-// was added.
-func (b *builder) promoteCommand(ask, m *Member) []string {
-	list := b.client(ask, "member", "list")
-	promote := `url=$1; shift; id=$("$@" member list | grep -F ", $url," | cut -d, -f1); [ -n "$id" ] && "$@" member promote "$id"`
-	return append([]string{"sh", "-c", promote, "sh", m.PeerURLs[0]}, list[:len(list)-2]...)
+// What a joining host asks of the members that are there. A command that was answered too
+// late has been carried out all the same, so each looks first. The arguments are followed
+// by etcdctl and its flags.
+const (
+	removeOnce = `id=$1; shift; if "$@" member list | grep "^$id,"; then "$@" member remove "$id"; fi`
+	addOnce    = `name=$1 url=$2; shift 2; if "$@" member list | grep -F ", $url,"; then :; else "$@" member add "$name" "--peer-urls=$url" --learner; fi`
+	// The id depends on when it was added; "promoted" stands for a voter already, too.
+	promote = `url=$1; shift; line=$("$@" member list | grep -F ", $url,"); case $line in *", false") echo promoted ;; *) "$@" member promote "${line%%,*}" ;; esac`
+)
+
+// asking is etcdctl for a member within a script, with the script's arguments before it.
+func (b *builder) asking(ask *Member, script string, args ...string) []string {
+	return append(append([]string{"sh", "-c", script, "sh"}, args...), b.client(ask)...)
 }

@@ -237,6 +237,9 @@ func (b *builder) restoreCommand(m *Member) []string {
 // restoreTrouble is what to do when the restore command fails.
 func (b *builder) restoreTrouble() string {
 	s := "the old data is untouched; read the message, mend its cause and run the step again"
+	if _, needs := sinceBump.has(b.version); needs != "" && b.p.Revision.Bump > 0 {
+		s += "; at \"unknown flag: --bump-revision\" use " + needs + " or later, or plan again with --etcd-version and the patch that is there"
+	}
 	if has, needs := sinceMemoryMap.has(b.version); has {
 		s += "; at \"mmap failed\" add --initial-memory-map-size=" + strconv.FormatInt(max(2*b.p.File.Size, 1<<30), 10)
 		if needs != "" {

@@ -22,7 +22,7 @@ type planFlags struct {
 }
 
 func (f *planFlags) add(flags *pflag.FlagSet) {
-	flags.BoolVar(&f.options.Single, "single", false, "restore one member only; the others join it afterwards")
+	flags.BoolVar(&f.options.Single, "single", false, "restore one member only, the first --member when there are any; the others join it afterwards")
 	flags.StringArrayVar(&f.members, "member", nil, "NAME=PEERURL of a member of the new cluster; can be given again (default: the old voters)")
 	flags.StringVar(&f.options.Token, "token", "", "value of --initial-cluster-token (default: made from the evidence)")
 	flags.StringVar(&f.options.Platform, "platform", "", "how etcd is run: "+strings.Join(restore.Platforms(), ", ")+" (default: plain)")
