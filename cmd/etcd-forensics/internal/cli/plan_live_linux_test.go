@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,7 +87,7 @@ func removeTools() {
 
 // A liveHost is one host of a rehearsed cluster.
 type liveHost struct {
-	name, addr string
+	name, addr string // addr is where clients reach it
 	root       string // of the host's folders
 	script     string
 }
@@ -110,9 +111,12 @@ type liveCluster struct {
 			Source, Highest int64
 			Bump            uint64
 		}
-		Members, Joining []struct{ Name, MemberID string }
-		Refused          *string
-		ClusterID        string
+		Members, Joining []struct {
+			Name, MemberID string
+			ClientURLs     []string
+		}
+		Refused   *string
+		ClusterID string
 	}
 }
 
@@ -120,18 +124,28 @@ type liveCluster struct {
 // of its own. args are further arguments of plan.
 func newLiveCluster(t *testing.T, minor string, n int, paths []string, args ...string) *liveCluster {
 	t.Helper()
-	c := &liveCluster{t: t, tools: etcdTools(t, minor), dir: t.TempDir()}
 	var net [2]byte
 	rand.Read(net[:])
+	var hosts []*liveHost
 	for i := range n {
-		h := &liveHost{name: fmt.Sprintf("n%d", i+1), addr: fmt.Sprintf("127.%d.%d.%d", 1+net[0]%200, net[1], i+1)}
+		hosts = append(hosts, &liveHost{name: fmt.Sprintf("n%d", i+1), addr: fmt.Sprintf("127.%d.%d.%d:2379", 1+net[0]%200, net[1], i+1)})
+	}
+	c := newLiveHosts(t, minor, hosts)
+	c.makePlans(paths, append(append([]string{"--token", "live-token"}, memberArgs(hosts)...), args...)...)
+	return c
+}
+
+// newLiveHosts makes the folders of hosts.
+func newLiveHosts(t *testing.T, minor string, hosts []*liveHost) *liveCluster {
+	t.Helper()
+	c := &liveCluster{t: t, tools: etcdTools(t, minor), dir: t.TempDir(), hosts: hosts}
+	for _, h := range hosts {
 		h.root = filepath.Join(c.dir, h.name)
 		for _, dir := range []string{h.dataDir(), h.workDir()} {
 			if err := os.MkdirAll(dir, 0o700); err != nil {
 				t.Fatal(err)
 			}
 		}
-		c.hosts = append(c.hosts, h)
 	}
 	t.Cleanup(c.kill)
 	// A fake scp, for hosts that are all this machine.
@@ -139,16 +153,23 @@ func newLiveCluster(t *testing.T, minor string, n int, paths []string, args ...s
 		t.Fatal(err)
 	}
 	c.write(filepath.Join("bin", "scp"), "#!/bin/sh\n[ \"$1\" = -p ] && exec cp -p \"$2\" \"${3#*:}\"\n", 0o700)
+	return c
+}
+
+// makePlans plans for each host, whose folders differ from the others', and does what is
+// done where the evidence is.
+func (c *liveCluster) makePlans(paths []string, args ...string) {
+	c.t.Helper()
 	for _, h := range c.hosts {
 		scripts := filepath.Join(h.root, "scripts")
-		all := []string{"plan", "-w", "json", "--etcd-version", c.version(), "--token", "live-token", "--data-dir", h.dataDir(), "--work-dir", h.workDir(), "--script", scripts}
-		all = append(append(all, memberArgs(c.hosts)...), args...)
+		all := []string{"plan", "-w", "json", "--etcd-version", c.version(), "--data-dir", h.dataDir(), "--work-dir", h.workDir(), "--script", scripts}
+		all = append(all, args...)
 		var out, complaints bytes.Buffer
 		if code := cli.Run(context.Background(), cli.Streams{Out: &out, Err: &complaints}, append(all, paths...)); code != cli.ExitSound {
-			t.Fatalf("plan: exit %d: %s%s", code, complaints.String(), out.String())
+			c.t.Fatalf("plan: exit %d: %s%s", code, complaints.String(), out.String())
 		}
 		if err := json.Unmarshal(out.Bytes(), &c.plan); err != nil {
-			t.Fatal(err)
+			c.t.Fatal(err)
 		}
 		for i, m := range append(c.plan.Members, c.plan.Joining...) {
 			if m.Name == h.name {
@@ -160,7 +181,6 @@ func newLiveCluster(t *testing.T, minor string, n int, paths []string, args ...s
 			c.here(h, here)
 		}
 	}
-	return c
 }
 
 // version is that of the binaries, with its patch.
@@ -179,7 +199,7 @@ func (c *liveCluster) version() string {
 func memberArgs(hosts []*liveHost) []string {
 	var args []string
 	for _, h := range hosts {
-		args = append(args, "--member", h.name+"=http://"+h.addr+":2380")
+		args = append(args, "--member", h.name+"=http://"+strings.Replace(h.addr, ":2379", ":2380", 1))
 	}
 	return args
 }
@@ -266,7 +286,7 @@ func (c *liveCluster) kill() {
 
 func (c *liveCluster) etcdctl(h *liveHost, args ...string) string {
 	c.t.Helper()
-	cmd := exec.Command(filepath.Join(c.tools, "etcdctl"), append([]string{"--endpoints=http://" + h.addr + ":2379"}, args...)...)
+	cmd := exec.Command(filepath.Join(c.tools, "etcdctl"), append([]string{"--endpoints=http://" + h.addr}, args...)...)
 	cmd.Env = append(c.env(), "ETCDCTL_API=3")
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
@@ -390,6 +410,151 @@ func restoreWith(t *testing.T, minor string) {
 		c.holdsProven(m1)
 		c.writable(c.hosts...)
 	})
+}
+
+// TestScriptsReplaceAMemberWithRealEtcd: of a cluster of three the database of one is
+// damaged; the others start as they are, and it joins anew.
+func TestScriptsReplaceAMemberWithRealEtcd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: real servers are started")
+	}
+	evidence := unpacked(t, "cluster3-3.7-crash")
+	var hosts []*liveHost
+	var paths []string
+	for _, name := range []string{"m1", "m2", "m3"} {
+		hosts = append(hosts, &liveHost{name: name})
+		paths = append(paths, filepath.Join(evidence, name))
+	}
+	damaged := filepath.Join(evidence, "m2", "member", "snap", "db")
+	b, err := os.ReadFile(damaged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(b[8192 : len(b)/2])
+	if err := os.WriteFile(damaged, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := newLiveHosts(t, "3.7", hosts)
+	for i, h := range hosts {
+		if err := os.CopyFS(h.dataDir(), os.DirFS(paths[i])); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(h.dataDir(), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.makePlans(paths)
+	if c.plan.Way != "rejoin" || len(c.plan.Members) != 2 || len(c.plan.Joining) != 1 || c.plan.Joining[0].Name != "m2" {
+		t.Fatalf("plan: %+v", c.plan)
+	}
+	for _, m := range slices.Concat(c.plan.Members, c.plan.Joining) {
+		h := hosts[slices.IndexFunc(hosts, func(h *liveHost) bool { return h.name == m.Name })]
+		h.addr = strings.TrimPrefix(m.ClientURLs[0], "http://")
+	}
+	c.run("start", hosts[0], hosts[2])
+	c.run("verify", hosts[0], hosts[2])
+	c.run("join", hosts[1])
+	c.writable(hosts...)
+	c.agree()
+	if kept, err := filepath.Glob(filepath.Join(hosts[1].dataDir(), "before-*", "snap", "db")); err != nil || len(kept) != 1 {
+		t.Errorf("the damaged database was not kept: %v %v", kept, err)
+	}
+}
+
+// TestScriptsRefuseHarm: each guard stops a script before it does harm, and once its
+// reason is gone the same script goes on.
+func TestScriptsRefuseHarm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: real servers are started")
+	}
+	healthy := unpacked(t, "healthy-3.7")
+	c := newLiveCluster(t, "3.7", 1, []string{filepath.Join(healthy, "m1")}, "--from", filepath.Join(healthy, "m1"))
+	h := c.hosts[0]
+	member := filepath.Join(h.dataDir(), "member")
+	refused := func(phase, why string) {
+		t.Helper()
+		out, err := c.shell(h.root, h.script, phase)
+		if err == nil || !strings.Contains(out, "STOPPED: ") || !strings.Contains(out, why) {
+			t.Errorf("%s: %v, want %q:\n%s", phase, err, why, out)
+		}
+	}
+	refused("restore", "has not ended on this host")
+	if out, err := c.shell(h.root, h.script); err == nil || !strings.Contains(out, "usage:") {
+		t.Errorf("without a phase: %v %s", err, out)
+	}
+	c.run("prepare", h)
+	c.run("stop", h)
+	c.run("prepare", h) // again: nothing happens
+
+	// A directory of another cluster.
+	if err := os.CopyFS(h.dataDir(), os.DirFS(filepath.Join(unpacked(t, "cluster3-3.7-crash"), "m1"))); err != nil {
+		t.Fatal(err)
+	}
+	refused("restore", "is of another cluster than the plan")
+	if err := os.RemoveAll(member); err != nil {
+		t.Fatal(err)
+	}
+	// The right one, in use.
+	if err := os.CopyFS(h.dataDir(), os.DirFS(filepath.Join(healthy, "m1"))); err != nil {
+		t.Fatal(err)
+	}
+	db, err := os.OpenFile(filepath.Join(member, "snap", "db"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(db.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	refused("restore", "is in use")
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// A file that has changed.
+	file, err := os.OpenFile(c.onHost(h), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flip := func() {
+		var b [1]byte
+		if _, err := file.ReadAt(b[:], 9000); err != nil {
+			t.Fatal(err)
+		}
+		b[0] ^= 1
+		if _, err := file.WriteAt(b[:], 9000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flip()
+	refused("restore", "is not the file of the plan")
+	flip()
+	// A restore that was cut short leaves a directory, which the next attempt removes.
+	staging, err := filepath.Glob(filepath.Join(h.dataDir(), "restore-*"))
+	if err != nil || len(staging) != 0 {
+		t.Fatalf("a refused restore left %v (%v)", staging, err)
+	}
+	broken := filepath.Join(c.dir, "bin", "etcdutl")
+	c.write(filepath.Join("bin", "etcdutl"), "#!/bin/sh\nfor a; do case $a in --data-dir=*) mkdir -p \"${a#*=}/member/snap\" ;; esac; done\nexit 1\n", 0o700)
+	c.tools, broken = filepath.Dir(broken)+":"+c.tools, c.tools
+	refused("restore", "that failed")
+	c.tools = broken
+	os.Remove(filepath.Join(c.dir, "bin", "etcdutl"))
+	for _, phase := range []string{"restore", "start", "verify"} {
+		c.run(phase, h)
+	}
+	c.members(h, 1)
+	if kept, err := filepath.Glob(filepath.Join(h.dataDir(), "before-*", "wal", "*.wal")); err != nil || len(kept) == 0 {
+		t.Errorf("the old data was not kept: %v %v", kept, err)
+	}
+	// All of it once more: every step has been done, and nothing is.
+	for _, phase := range []string{"prepare", "stop", "restore", "start", "verify"} {
+		c.run(phase, h)
+	}
+	c.writable(h)
+}
+
+// onHost is where a host has the file that is restored.
+func (c *liveCluster) onHost(h *liveHost) string {
+	return filepath.Join(h.workDir(), filepath.Base(c.plan.File.OnHost))
 }
 
 // revision is the one that a member serves.
