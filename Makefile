@@ -67,9 +67,10 @@ fuzz: ## every fuzz target, FUZZTIME each
 fixtures: ## make the stored evidence anew, with real servers
 	sh fixtures/gen/make.sh
 
-versions: ## start the servers of 3.4 to 3.8 on every fixture, and compare with what is recorded (half an hour; needs etcd 3.4)
+versions: ## start the servers of 3.4 to 3.8 on every fixture, compare with what is recorded, and run plans' scripts with each (half an hour; needs etcd 3.4)
 	@if command -v etcd >/dev/null 2>&1; then \
-		cd fixtures/gen && $(GO) run ./startup -check ../../inspect/testdata/startup.json; \
+		(cd fixtures/gen && $(GO) run ./startup -check ../../inspect/testdata/startup.json) && \
+		PLAN_LIVE_VERSIONS=3.4,3.5,3.6,3.7 $(GO) test -run ScriptsRestoreWithRealEtcd -count 1 ./cmd/etcd-forensics/internal/cli; \
 	else $(call skip,starts of every version need an etcd 3.4 binary); fi
 
 golden: ## rewrite the golden files; the diff is part of the change

@@ -240,8 +240,14 @@ func (b *builder) startupOf(m *inspect.Member) *inspect.Startup {
 	return nil
 }
 
-// starts says whether the version starts on a directory, serves, and cuts nothing.
+// starts says whether the version starts on a directory, serves, and cuts nothing. From
+// 3.6 on the v3 store is what etcd believes. With zombies in it, as a restore by 3.4 leaves
+// them (etcd-io/etcd#13196), a server panics on some directories and comes up on others,
+// so none is trusted with them.
 func (b *builder) starts(m *inspect.Member) bool {
+	if b.version.Minor >= 6 && len(m.Membership.Zombies) > 0 {
+		return false
+	}
 	s := b.startupOf(m)
 	return s != nil && s.Starts != nil && *s.Starts && (s.Serves == nil || *s.Serves) && (s.CutsEntries == nil || *s.CutsEntries == 0)
 }

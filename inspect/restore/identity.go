@@ -75,7 +75,8 @@ func (b *builder) taken(ids []inspect.ID) bool {
 func (b *builder) describeFile() {
 	be := b.member.Backend
 	f := &b.p.File
-	f.Path, f.Size, f.Hashed = be.File, be.Size, be.Trailer.Present
+	f.Path, f.Size = be.File, be.Size
+	f.Hashed = be.Trailer.Present && (be.Trailer.Valid == nil || *be.Trailer.Valid)
 	for _, s := range b.c.Sources {
 		for _, file := range s.Files {
 			if s.Path == b.p.Source && file.Path == be.File {

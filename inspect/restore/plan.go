@@ -67,7 +67,8 @@ type Artifact struct {
 	OnHost string  `json:"onHost"` // where the restore command reads it
 	SHA256 *string `json:"sha256"` // hex; nil when it is made first, or digests were left out
 	Size   int64   `json:"size"`   // bytes; 0 when it is made first
-	// Hashed says whether the file ends with its own SHA-256.
+	// Hashed says whether the file ends with its own SHA-256, which the restore command
+	// checks; a wrong one it cannot get past.
 	Hashed bool `json:"hashed"`
 }
 

@@ -1,0 +1,472 @@
+package restore_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"etcd-forensics/fixtures"
+	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/restore"
+	"etcd-forensics/inspect/source"
+)
+
+// caseOf inspects sources of a fixture; all of them when none are named.
+func caseOf(t *testing.T, fixture string, sources ...string) *inspect.Case {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), fixture)
+	if err := fixtures.Unpack(fixture, dir); err != nil {
+		t.Fatal(err)
+	}
+	if len(sources) == 0 {
+		f, err := fixtures.Lookup(fixture)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = f.Sources
+	}
+	var paths []string
+	for _, s := range sources {
+		paths = append(paths, filepath.Join(dir, s))
+	}
+	opened, problems := source.Open(context.Background(), paths, source.Options{})
+	for _, p := range problems {
+		t.Fatal(p)
+	}
+	t.Cleanup(func() {
+		for _, s := range opened {
+			s.Close()
+		}
+	})
+	c, err := inspect.Inspect(context.Background(), opened, inspect.Options{Digest: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func planned(t *testing.T, c *inspect.Case, o restore.Options) *restore.Plan {
+	t.Helper()
+	if err := o.Check(); err != nil {
+		t.Fatal(err)
+	}
+	p := restore.New(c, o)
+	if p.Refused != nil {
+		t.Fatalf("refused: %s", *p.Refused)
+	}
+	return p
+}
+
+// restores are the restore commands of a plan, by host.
+func restores(p *restore.Plan) map[string][]string {
+	list := map[string][]string{}
+	for _, h := range p.Hosts {
+		for _, s := range h.Steps {
+			if i := slices.Index(s.Argv, "restore"); i > 0 && s.Argv[i-1] == "snapshot" {
+				list[h.Name] = s.Argv
+			}
+		}
+	}
+	return list
+}
+
+// flag gives the value of --name=value, and whether it is there.
+func flag(argv []string, name string) (string, bool) {
+	for _, a := range argv {
+		if a == "--"+name {
+			return "", true
+		}
+		if v, ok := strings.CutPrefix(a, "--"+name+"="); ok {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+func warns(p *restore.Plan, about string) bool {
+	return slices.ContainsFunc(p.Warnings, func(w restore.Warning) bool { return w.About == about })
+}
+
+var three = []restore.NewMember{
+	{Name: "a", PeerURLs: []string{"https://10.0.0.1:2380"}}, {Name: "b", PeerURLs: []string{"https://10.0.0.2:2380"}}, {Name: "c", PeerURLs: []string{"https://10.0.0.3:2380"}},
+}
+
+// TestEveryHostGetsTheSameAndItsOwn: one file, one token, one initial cluster, one bump
+// for all; its own name and URLs for each. Defaults would make three clusters of one.
+func TestEveryHostGetsTheSameAndItsOwn(t *testing.T) {
+	p := planned(t, caseOf(t, "healthy-3.6", "snapshot.db"), restore.Options{Members: three})
+	commands := restores(p)
+	if len(commands) != 3 {
+		t.Fatalf("%d restore commands", len(commands))
+	}
+	for i, m := range three {
+		argv := commands[m.Name]
+		for name, want := range map[string]string{
+			"name": m.Name, "initial-advertise-peer-urls": m.PeerURLs[0],
+			"initial-cluster":       "a=https://10.0.0.1:2380,b=https://10.0.0.2:2380,c=https://10.0.0.3:2380",
+			"initial-cluster-token": p.Token,
+		} {
+			if got, ok := flag(argv, name); !ok || got != want {
+				t.Errorf("%s: --%s is %q, want %q", m.Name, name, got, want)
+			}
+		}
+		if want := inspect.MemberIDOf(m.PeerURLs, p.Token); *p.Members[i].MemberID != want {
+			t.Errorf("%s: id %s, want %s", m.Name, p.Members[i].MemberID, want)
+		}
+		if argv[3] != p.File.OnHost {
+			t.Errorf("%s restores %q, not %q", m.Name, argv[3], p.File.OnHost)
+		}
+	}
+	for _, h := range p.Hosts {
+		guarded := slices.ContainsFunc(h.Steps, func(s restore.Step) bool {
+			return slices.ContainsFunc(s.Refuses, func(g restore.Guard) bool {
+				return g.Kind == restore.GuardDigest && g.SHA256 == *p.File.SHA256
+			})
+		})
+		if !guarded {
+			t.Errorf("%s may restore another file than the others", h.Name)
+		}
+	}
+}
+
+// TestFlagsFollowTheVersion: the tool and the flags of each version, exactly.
+func TestFlagsFollowTheVersion(t *testing.T) {
+	kubernetes := caseOf(t, "healthy-3.4", "snapshot.db")
+	if kubernetes.Members[0].Backend.Kubernetes == nil {
+		t.Fatal("the fixture is not of Kubernetes")
+	}
+	for _, c := range []struct {
+		version, tool string
+		bump          bool
+		needs         string
+	}{
+		{"3.4.23", "etcdctl", false, ""}, {"3.4.26", "etcdctl", false, ""}, {"3.4.27", "etcdctl", true, ""}, {"3.4", "etcdctl", true, "3.4.27"},
+		{"3.5.9", "etcdutl", false, ""}, {"3.5.10", "etcdutl", true, ""}, {"3.5", "etcdutl", true, "3.5.10"},
+		{"3.6.0", "etcdutl", true, ""}, {"3.6", "etcdutl", true, ""}, {"3.7.3", "etcdutl", true, ""}, {"3.8", "etcdutl", true, ""},
+	} {
+		p := planned(t, kubernetes, restore.Options{EtcdVersion: c.version})
+		for host, argv := range restores(p) {
+			if argv[0] != c.tool {
+				t.Errorf("%s on %s: %s", c.version, host, argv[0])
+			}
+			_, bump := flag(argv, "bump-revision")
+			_, mark := flag(argv, "mark-compacted")
+			if bump != c.bump || mark != c.bump {
+				t.Errorf("%s: bump %v mark %v, want %v", c.version, bump, mark, c.bump)
+			}
+			if _, ok := flag(argv, "data-dir"); !ok {
+				t.Errorf("%s: no --data-dir, which 3.5 insists on", c.version)
+			}
+		}
+		if !c.bump && !warns(p, "revisions") {
+			t.Errorf("%s: revisions go back without a warning", c.version)
+		}
+		if said := slices.ContainsFunc(p.Warnings, func(w restore.Warning) bool { return strings.Contains(w.Message, c.needs+" or later") }); c.needs != "" && !said {
+			t.Errorf("%s: nothing says that %s is needed", c.version, c.needs)
+		}
+	}
+}
+
+// TestVersionsThatCannotReadTheData: what was measured of tools and servers on data of
+// each version.
+func TestVersionsThatCannotReadTheData(t *testing.T) {
+	for _, c := range []struct {
+		fixture, version string
+		refused          bool
+	}{
+		{"healthy-3.4", "3.4", false}, {"healthy-3.4", "3.5", false}, {"healthy-3.4", "3.6", false}, {"healthy-3.4", "3.7", false},
+		{"healthy-3.5", "3.4", false}, {"healthy-3.5", "3.7", false},
+		{"healthy-3.6", "3.4", true}, {"healthy-3.6", "3.5", false}, {"healthy-3.6", "3.6", false}, {"healthy-3.6", "3.7", false},
+		{"healthy-3.7", "3.4", true}, {"healthy-3.7", "3.5", false}, {"healthy-3.7", "3.6", true}, {"healthy-3.7", "3.7", false},
+		{"healthy-3.8", "3.7", true}, {"healthy-3.8", "3.6", true}, {"healthy-3.8", "3.8", false},
+	} {
+		p := restore.New(caseOf(t, c.fixture, "snapshot.db"), restore.Options{EtcdVersion: c.version})
+		if (p.Refused != nil) != c.refused {
+			t.Errorf("%s restored for %s: refused %v, want %v", c.fixture, c.version, p.Refused, c.refused)
+		}
+		older := c.version < strings.TrimPrefix(c.fixture, "healthy-")
+		if !c.refused && older && !warns(p, "version") {
+			t.Errorf("%s restored for %s: a downgrade without a warning", c.fixture, c.version)
+		}
+		if c.refused && (p.Instead == "" || len(p.Hosts) > 0) {
+			t.Errorf("%s for %s: %+v", c.fixture, c.version, p)
+		}
+	}
+}
+
+// TestHashCheckIsSkippedOnlyWhereThereIsNone: etcdutl refuses a file without a hash, and
+// a check that is skipped hides damage.
+func TestHashCheckIsSkippedOnlyWhereThereIsNone(t *testing.T) {
+	for _, c := range []struct {
+		fixture, source string
+		skip, damaged   bool
+	}{
+		{"healthy-3.6", "snapshot.db", false, false},
+		{"healthy-3.6", "m1/member/snap/db", true, false},
+		{"trailer-missing", "snapshot.db", true, false},
+		{"trailer-flipped", "snapshot.db", true, true},
+		{"trailer-half", "snapshot.db", true, true},
+		{"snapshot-bit-flipped", "snapshot.db", true, true},
+	} {
+		p := planned(t, caseOf(t, c.fixture, c.source), restore.Options{})
+		for _, argv := range restores(p) {
+			if _, skip := flag(argv, "skip-hash-check"); skip != c.skip {
+				t.Errorf("%s: skip %v, want %v", c.fixture, skip, c.skip)
+			}
+		}
+		if warns(p, "damage") != c.damaged {
+			t.Errorf("%s: warned of damage: %v, want %v", c.fixture, !c.damaged, c.damaged)
+		}
+	}
+}
+
+// TestDamagedSourcesAreRefused: etcdutl panics or is killed by a bus error on these, or
+// brings back a store with holes.
+func TestDamagedSourcesAreRefused(t *testing.T) {
+	for _, name := range []string{"snapshot-truncated", "snapshot-truncated-in-page", "metas-zeroed-snapshot", "leaf-zeroed", "branch-cycle", "not-bbolt", "backend-missing", "freelist-reachable", "freelist-duplicate"} {
+		p := restore.New(caseOf(t, name), restore.Options{})
+		if p.Refused == nil || p.Instead == "" || len(p.Hosts) != 0 {
+			t.Errorf("%s: a plan was made: %s %v", name, p.Way, p.Refused)
+		}
+	}
+}
+
+// TestWaysFollowTheEvidence: nothing is restored when enough members start, a copy is
+// started only when the log holds what the database lacks.
+func TestWaysFollowTheEvidence(t *testing.T) {
+	for _, c := range []struct {
+		fixture string
+		sources []string
+		options restore.Options
+		want    restore.Way
+		file    string
+	}{
+		{"cluster3-3.7-crash", nil, restore.Options{}, restore.WayRejoin, ""},
+		{"cluster3-3.7-crash", []string{"m1", "m3"}, restore.Options{}, restore.WayRejoin, ""},
+		{"cluster3-3.7-crash", []string{"m1"}, restore.Options{}, restore.WayForceNewCluster, ""},
+		{"cluster3-3.7-crash", nil, restore.Options{Single: true}, restore.WayForceNewCluster, ""},
+		{"healthy-3.7", []string{"m1"}, restore.Options{}, restore.WayRejoin, ""},
+		{"healthy-3.7", []string{"m1"}, restore.Options{Members: three}, restore.WayRestoreDB, "m1/member/snap/db"},
+		{"healthy-3.7", []string{"snapshot.db"}, restore.Options{}, restore.WayRestoreSnapshot, "snapshot.db"},
+		{"wal-missing", nil, restore.Options{}, restore.WayRestoreDB, "m1/member/snap/db"},
+		// etcd 3.6 and later do not start on what 3.4 restored; 3.5 removes the zombies.
+		{"restored-3.4", nil, restore.Options{EtcdVersion: "3.5.26"}, restore.WayRejoin, ""},
+		{"restored-3.4", nil, restore.Options{EtcdVersion: "3.6"}, restore.WayRestoreDB, "m1/member/snap/db"},
+		{"restored-3.4", nil, restore.Options{EtcdVersion: "3.7"}, restore.WayRestoreDB, "m1/member/snap/db"},
+		{"received-snapshot-3.6", []string{"m3"}, restore.Options{Members: three}, restore.WayRestoreDB, ""},
+	} {
+		got := planned(t, caseOf(t, c.fixture, c.sources...), c.options)
+		if got.Way != c.want || !strings.HasSuffix(got.File.Path, c.file) {
+			t.Errorf("%s %v %+v: %s of %s, want %s of %s", c.fixture, c.sources, c.options, got.Way, got.File.Path, c.want, c.file)
+		}
+	}
+}
+
+// TestHarmfulMovesAreNeverMade goes through the plans of all evidence, ways and versions
+// and looks for what must not be in any.
+func TestHarmfulMovesAreNeverMade(t *testing.T) {
+	for i, f := range fixtures.All() {
+		if testing.Short() && i%8 != 0 {
+			continue
+		}
+		t.Run(f.Name, func(t *testing.T) {
+			t.Parallel()
+			c := caseOf(t, f.Name)
+			for _, version := range []string{"", "3.4.23", "3.5", "3.6.16", "3.7", "3.8"} {
+				for _, o := range []restore.Options{{}, {Single: true}, {Members: three}, {Members: three, Single: true, WALDir: "/wal"}} {
+					for _, platform := range restore.Platforms() {
+						o.EtcdVersion, o.Platform = version, platform
+						p := restore.New(c, o)
+						for _, fault := range harms(p) {
+							t.Errorf("%s %s %+v: %s", version, platform, o, fault)
+						}
+						if again := restore.New(c, o); !reflect.DeepEqual(p, again) {
+							t.Errorf("%s %s %+v: two plans differ", version, platform, o)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// harms lists what is wrong with a plan, whatever it is for.
+func harms(p *restore.Plan) (faults []string) {
+	harm := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	if p.Refused != nil {
+		if len(p.Hosts) > 0 || len(p.Here) > 0 || *p.Refused == "" || p.Instead == "" {
+			harm("refused, and yet there are steps or no way out: %s; %s", *p.Refused, p.Instead)
+		}
+		return faults
+	}
+	if len(p.Hosts) == 0 {
+		harm("no hosts")
+	}
+	for _, h := range p.Hosts {
+		last := 0
+		for _, s := range h.Steps {
+			at := slices.Index(restore.Phases, s.Phase)
+			if at < last {
+				harm("%s: phase %s comes too late", h.Name, s.Phase)
+			}
+			last = at
+			if s.Why == "" || s.Argv == nil {
+				harm("%s: a step without a reason, or without a list of arguments", h.Name)
+			}
+			line := strings.Join(s.Argv, " ")
+			for _, never := range []string{"--force-new-cluster", "--unsafe-no-fsync", "rm -r", "--endpoints= "} {
+				if strings.Contains(line, never) {
+					harm("%s: %s in %s", h.Name, never, line)
+				}
+			}
+			if _, bump := flag(s.Argv, "bump-revision"); bump {
+				if _, mark := flag(s.Argv, "mark-compacted"); !mark {
+					harm("%s: --bump-revision alone", h.Name)
+				}
+			}
+		}
+	}
+	for _, s := range p.Here {
+		line := strings.Join(s.Argv, " ")
+		if strings.Contains(line, "--force-new-cluster") && !strings.Contains(line, "--data-dir=copy-") {
+			harm("the evidence itself is started: %s", line)
+		}
+	}
+	for host, argv := range restores(p) {
+		name, _ := flag(argv, "name")
+		cluster, _ := flag(argv, "initial-cluster")
+		urls, _ := flag(argv, "initial-advertise-peer-urls")
+		for _, u := range strings.Split(urls, ",") {
+			if !slices.Contains(strings.Split(cluster, ","), name+"="+u) {
+				harm("%s: %s=%s is not in %s", host, name, u, cluster)
+			}
+		}
+		if token, _ := flag(argv, "initial-cluster-token"); token == "" || token == "etcd-cluster" {
+			harm("%s: token %q", host, token)
+		}
+		if p.OldClusterID != nil && *p.OldClusterID == p.ClusterID {
+			harm("%s: the new cluster has the id of the old one", host)
+		}
+		if dir, _ := flag(argv, "data-dir"); !strings.Contains(dir, "restore-"+p.Tag) {
+			harm("%s: restored into %s, which may hold data", host, dir)
+		}
+	}
+	return faults
+}
+
+// TestTokensAreFreshAndTheSameAgain: the same evidence gives the same token, and evidence
+// that came out of a plan gives another one.
+func TestTokensAreFreshAndTheSameAgain(t *testing.T) {
+	c := caseOf(t, "healthy-3.7", "snapshot.db")
+	first := planned(t, c, restore.Options{Members: three})
+	if again := planned(t, c, restore.Options{Members: three}); again.Token != first.Token {
+		t.Errorf("%s, then %s", first.Token, again.Token)
+	}
+	id := first.ClusterID
+	c.Members[0].ClusterID = &id
+	if next := planned(t, c, restore.Options{Members: three}); next.Token == first.Token || next.ClusterID == first.ClusterID {
+		t.Errorf("the cluster that comes out has the id that is there already: %s", next.ClusterID)
+	}
+	if p := planned(t, caseOf(t, "healthy-3.7", "m1"), restore.Options{Token: "etcd-cluster", Single: true}); p.OldClusterID != nil && *p.OldClusterID == p.ClusterID != warns(p, "token") {
+		t.Error("the token of the old cluster is taken without a warning")
+	}
+}
+
+func TestOptionsThatMakeNoSense(t *testing.T) {
+	for _, o := range []restore.Options{
+		{Platform: "windows"}, {EtcdVersion: "3"}, {EtcdVersion: "2.3"}, {EtcdVersion: "3.9"}, {EtcdVersion: "3.5.x"}, {EtcdVersion: "3.5-rc.0"},
+		{DataDir: "etcd"}, {DataDir: "/"}, {WorkDir: "."}, {WALDir: "/wal\n"},
+		{Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"10.0.0.1:2380"}}}},
+		{Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"http://h1"}}}},
+		{Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"http://h1:2380/x"}}}},
+		{Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"http://h1:2380,http://h2:2380"}}}},
+		{Members: []restore.NewMember{{Name: "a,b", PeerURLs: []string{"http://h1:2380"}}}},
+		{Members: []restore.NewMember{{Name: "a\x1b[2J", PeerURLs: []string{"http://h1:2380"}}}},
+		{Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"http://h1:2380"}}, {Name: "b", PeerURLs: []string{"http://h1:2380"}}}},
+	} {
+		if err := o.Check(); err == nil {
+			t.Errorf("%+v is taken", o)
+		}
+	}
+	for _, text := range []string{"a", "=http://h:1", "a="} {
+		if _, err := restore.ParseMembers([]string{text}); err == nil {
+			t.Errorf("--member %q is taken", text)
+		}
+	}
+}
+
+// TestContentIsWarnedOf: alarms, users, leases, encryption, quota and learners that come
+// along, or do not.
+func TestContentIsWarnedOf(t *testing.T) {
+	for _, c := range []struct {
+		fixture, source string
+		about           []string
+	}{
+		{"auth-3.6", "m1", []string{"alarms", "auth"}},
+		{"healthy-3.6", "snapshot.db", []string{"leases", "kubernetes", "old-members"}},
+		{"healthy-3.4", "snapshot.db", []string{"zombies", "old-members"}},
+		{"bumped-3.6", "m1", []string{"restored-before"}},
+	} {
+		p := planned(t, caseOf(t, c.fixture, c.source), restore.Options{Members: three})
+		for _, about := range c.about {
+			if !warns(p, about) {
+				t.Errorf("%s: no warning about %s", c.fixture, about)
+			}
+		}
+	}
+	for _, fixture := range []string{"membership-3.5", "membership-3.7"} {
+		c := caseOf(t, fixture)
+		p := restore.New(c, restore.Options{Members: three})
+		learners := 0
+		for _, m := range c.Membership().Membership.Members {
+			if m.IsLearner {
+				learners++
+			}
+		}
+		said := slices.ContainsFunc(p.Losses, func(l restore.Loss) bool { return strings.Contains(l.What, "learners") })
+		if learners > 0 != said {
+			t.Errorf("%s: %d learners, told: %v", fixture, learners, said)
+		}
+	}
+}
+
+// TestHighestRevisionCountsWhatLogsHold: a client can have seen what a log holds and no
+// database does.
+func TestHighestRevisionCountsWhatLogsHold(t *testing.T) {
+	c := caseOf(t, "cluster3-3.7-crash")
+	p := planned(t, c, restore.Options{Single: true})
+	var highest int64
+	for _, m := range c.Members {
+		highest = max(highest, *m.Backend.Revision+int64(*m.WAL.LastIndex-*m.Backend.ConsistentIndex))
+	}
+	if p.Revision.Highest != highest {
+		t.Errorf("highest %d, want %d", p.Revision.Highest, highest)
+	}
+	if p.Revision.Bump > 0 && p.Revision.Source+int64(p.Revision.Bump) <= highest {
+		t.Errorf("%+v does not reach beyond what clients have seen", p.Revision)
+	}
+}
+
+// TestPlansAreJSON: what a script reads has no null where the contract has a list.
+func TestPlansAreJSON(t *testing.T) {
+	for _, p := range []*restore.Plan{
+		planned(t, caseOf(t, "healthy-3.7", "snapshot.db"), restore.Options{}),
+		restore.New(caseOf(t, "not-bbolt"), restore.Options{}),
+	} {
+		b, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, list := range []string{"hosts", "losses", "warnings", "alternatives", "here", "members", "joining", "steps", "argv"} {
+			if strings.Contains(string(b), `"`+list+`":null`) {
+				t.Errorf("%s is null", list)
+			}
+		}
+	}
+}
+
