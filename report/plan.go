@@ -33,9 +33,7 @@ func Plan(w io.Writer, p *restore.Plan, opts TextOptions) error {
 	for _, warning := range p.Warnings {
 		t.wrapHanging(t.paint(yellow, "beware")+": ", "  ", warningText(warning))
 	}
-	if p.Way != restore.WayRejoin {
-		t.printf("\n")
-	}
+	t.printf("\n")
 	t.wrap("", "No host begins a phase before all have ended the one before it.")
 	for _, phase := range planPhases(p) {
 		t.printf("\n%s\n", t.paint(bold, phase.title))
@@ -61,9 +59,9 @@ func planSentence(p *restore.Plan) string {
 	switch p.Way {
 	case restore.WayRejoin:
 		if len(p.Joining) == 0 {
-			return fmt.Sprintf("start %s %s", n, where)
+			return fmt.Sprintf("start %s as they are %s", n, where)
 		}
-		return fmt.Sprintf("start %s and replace %d %s", n, len(p.Joining), where)
+		return fmt.Sprintf("start %s as they are and replace %d %s", n, len(p.Joining), where)
 	case restore.WayForceNewCluster:
 		return fmt.Sprintf("start a copy of %s alone, and restore a snapshot of it for %s %s", Plain(p.Source), n, where)
 	}

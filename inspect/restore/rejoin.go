@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -50,10 +51,37 @@ func (b *builder) buildRejoin() *refusal {
 	}
 	there := append([]Member(nil), b.p.Members...)
 	for i := range b.p.Joining {
-		b.p.Hosts = append(b.p.Hosts, b.joiningHost(&b.p.Joining[i], there, &lost[i].MemberID))
+		h := b.joiningHost(&b.p.Joining[i], there, b.stillMembers(lost[i+1:]), &lost[i].MemberID)
+		if !b.inHand(lost[i].MemberID) {
+			h.Steps = append(b.phase(PhaseJoin, []Step{{
+				Why:   "make sure that the directory of " + quoted(lost[i].Name) + " is really lost: it was not in hand, so nothing here shows that",
+				Check: "it cannot be read, or etcd does not start on it; otherwise start etcd on it and leave these steps out: it catches up by itself",
+				IfNot: "",
+			}}), h.Steps...)
+		}
+		b.p.Hosts = append(b.p.Hosts, h)
 		there = append(there, b.p.Joining[i])
 	}
 	return nil
+}
+
+// stillMembers are the members that stay such while one of the lost is replaced: those
+// that are replaced later, learners, and voters that never started.
+func (b *builder) stillMembers(later []inspect.MembershipMember) []Member {
+	list := []Member{}
+	for _, m := range b.old.Members {
+		isLater := slices.ContainsFunc(later, func(l inspect.MembershipMember) bool { return l.MemberID == m.MemberID })
+		if !isLater && !m.IsLearner && badMember(m.Name, m.PeerURLs) == "" || len(m.PeerURLs) == 0 {
+			continue
+		}
+		list = append(list, Member{Name: cmp.Or(m.Name, m.MemberID.String()), PeerURLs: m.PeerURLs})
+	}
+	return list
+}
+
+// inHand says whether a member's directory is among the sources.
+func (b *builder) inHand(id inspect.ID) bool {
+	return slices.ContainsFunc(b.c.Members, func(m inspect.Member) bool { return m.MemberID != nil && *m.MemberID == id })
 }
 
 func (b *builder) warnRejoin(lost []inspect.MembershipMember) {
@@ -78,9 +106,11 @@ func (b *builder) warnRejoin(lost []inspect.MembershipMember) {
 
 // joiningHost gives the steps on the host of a member that joins those that are there.
 // replaces is the id under which it was a member, nil when the new cluster never knew
-// it. The survivors are told first to forget it: with a dead voter still counted, one
+// it. others are members as well while it joins, though nobody asks them: a server that
+// joins insists on exactly the members that there are (etcd v3.7.3,
+// server/etcdserver/api/membership/cluster.go, ValidateClusterAndAssignIDs). The survivors are told first to forget it: with a dead voter still counted, one
 // more failure would end the cluster.
-func (b *builder) joiningHost(m *Member, there []Member, replaces *inspect.ID) Host {
+func (b *builder) joiningHost(m *Member, there, others []Member, replaces *inspect.ID) Host {
 	h := Host{Name: m.Name}
 	var endpoints []string
 	for i := range there {
@@ -88,7 +118,7 @@ func (b *builder) joiningHost(m *Member, there []Member, replaces *inspect.ID) H
 	}
 	ask := *m
 	ask.through = strings.Join(endpoints, ",")
-	cluster := initialCluster(append(append([]Member(nil), there...), *m))
+	cluster := initialCluster(slices.Concat(there, others, []Member{*m}))
 	var steps []Step
 	if b.p.Way != WayRejoin {
 		h.add(b.phase(PhaseStop, b.stopAll(m))...)

@@ -37,7 +37,7 @@ func (b *builder) restoreSteps() *refusal {
 	}
 	there := append([]Member(nil), b.p.Members...)
 	for i := range b.p.Joining {
-		b.p.Hosts = append(b.p.Hosts, b.joiningHost(&b.p.Joining[i], there, nil))
+		b.p.Hosts = append(b.p.Hosts, b.joiningHost(&b.p.Joining[i], there, nil, nil))
 		there = append(there, b.p.Joining[i])
 	}
 	return nil
