@@ -106,10 +106,10 @@ func (b *builder) warnRejoin(lost []inspect.MembershipMember) {
 
 // joiningHost gives the steps on the host of a member that joins those that are there.
 // replaces is the id under which it was a member, nil when the new cluster never knew
-// it. others are members as well while it joins, though nobody asks them: a server that
-// joins insists on exactly the members that there are (etcd v3.7.3,
-// server/etcdserver/api/membership/cluster.go, ValidateClusterAndAssignIDs). The survivors are told first to forget it: with a dead voter still counted, one
-// more failure would end the cluster.
+// it: the others are told first to forget it, since with a dead voter still counted one
+// more failure would end the cluster. others are members as well while it joins, though
+// nobody asks them: a server that joins insists on exactly the members that there are
+// (etcd v3.7.3, server/etcdserver/api/membership/cluster.go, ValidateClusterAndAssignIDs).
 func (b *builder) joiningHost(m *Member, there, others []Member, replaces *inspect.ID) Host {
 	h := Host{Name: m.Name}
 	var endpoints []string

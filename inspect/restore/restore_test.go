@@ -470,3 +470,40 @@ func TestPlansAreJSON(t *testing.T) {
 	}
 }
 
+// TestJoinersNameAllMembersThereAre: two of five are lost; while the first is replaced the
+// second is still a member.
+func TestJoinersNameAllMembersThereAre(t *testing.T) {
+	c := caseOf(t, "cluster3-3.7-crash")
+	for i := range c.Members {
+		ms := &c.Members[i].Membership
+		ms.Members = append(slices.Clone(ms.Members),
+			inspect.MembershipMember{MemberID: 4, Name: "m4", PeerURLs: []string{"http://10.0.0.4:2380"}},
+			inspect.MembershipMember{MemberID: 5, Name: "m5", PeerURLs: []string{"http://10.0.0.5:2380"}},
+			inspect.MembershipMember{MemberID: 6, Name: "l6", PeerURLs: []string{"http://10.0.0.6:2380"}, IsLearner: true})
+	}
+	p := planned(t, c, restore.Options{})
+	if p.Way != restore.WayRejoin || len(p.Joining) != 2 {
+		t.Fatalf("%s, %d join", p.Way, len(p.Joining))
+	}
+	for _, h := range p.Hosts[3:] {
+		joined := false
+		for _, s := range h.Steps {
+			cluster, ok := flag(s.Argv, "initial-cluster")
+			if !ok {
+				continue
+			}
+			joined = true
+			for _, name := range []string{"m1", "m2", "m3", "m4", "m5", "l6"} {
+				if strings.Count(","+cluster, ","+name+"=") != 1 {
+					t.Errorf("%s: %s is not once in %s", h.Name, name, cluster)
+				}
+			}
+			if state, _ := flag(s.Argv, "initial-cluster-state"); state != "existing" {
+				t.Errorf("%s: state %q", h.Name, state)
+			}
+		}
+		if !joined {
+			t.Errorf("%s does not join", h.Name)
+		}
+	}
+}
