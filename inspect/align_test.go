@@ -41,7 +41,9 @@ func examineMember(t *testing.T, dir string) *examination {
 	}
 	settleCommits([]*examination{x})
 	x.reconcile()
-	x.checkFit()
+	if err := x.checkFit(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	return x
 }
 

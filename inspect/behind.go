@@ -3,6 +3,8 @@ package inspect
 import (
 	"bytes"
 	"cmp"
+	"context"
+	"errors"
 	"hash/maphash"
 	"maps"
 	"slices"
@@ -41,10 +43,14 @@ var prefixSlash = []byte("/")
 
 // behind compares a source with the best one; nil when it is not behind, or when one
 // of them cannot be compared.
-func behind(best, h *holder) *Behind {
+func behind(ctx context.Context, best, h *holder) (*Behind, error) {
 	if best == nil || h == nil || best == h || h.revision >= best.revision {
-		return nil
+		return nil, nil
 	}
+	if err := errors.Join(best.open(ctx), h.open(ctx)); err != nil {
+		return nil, err
+	}
+	defer h.close()
 	b := &Behind{Revisions: best.revision - h.revision, Prefixes: []BehindPrefix{}}
 	seed := maphash.MakeSeed()
 	seen := map[uint64]bool{}
@@ -79,7 +85,7 @@ func behind(best, h *holder) *Behind {
 			b.Seconds = &seconds
 		}
 	}
-	return b
+	return b, nil
 }
 
 // newest estimates when the newest records were written.

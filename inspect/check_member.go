@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 
@@ -10,7 +11,7 @@ import (
 
 // checkFit judges what the files of one member say together. It is called when
 // every source has been read.
-func (x *examination) checkFit() {
+func (x *examination) checkFit(ctx context.Context) error {
 	x.checkMembership()
 	if x.log != nil && len(x.log.Segments) > 0 {
 		x.checkLog()
@@ -18,9 +19,10 @@ func (x *examination) checkFit() {
 	x.checkSnaps()
 	x.checkSnapAhead()
 	x.checkIdentity()
-	x.checkAgainstLog()
+	err := x.checkAgainstLog(ctx)
 	x.checkVersion()
 	x.checkOneMoment()
+	return err
 }
 
 // checkSnapAhead misses the database that a snapshot record asks for.

@@ -3,6 +3,7 @@ package inspect
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 
@@ -96,15 +97,26 @@ func (x *examination) reach(index uint64) (first uint64, ok bool) {
 }
 
 // checkAgainstLog holds the database against its own log.
-func (x *examination) checkAgainstLog() {
+func (x *examination) checkAgainstLog(ctx context.Context) error {
 	d := x.db
-	if d == nil || d.keys == nil || len(d.pass.Unreadable) > 0 {
-		return
+	if d == nil || d.keys == nil || x.log == nil || len(d.pass.Unreadable) > 0 {
+		return nil
 	}
-	a := x.alignLog(d.revision())
-	if a == nil {
-		return
+	if d.tree.Released() {
+		if err := d.tree.Restore(ctx); err != nil {
+			x.note("%s beside the WAL: %v", d.file.Path, interruption(err))
+			return err
+		}
+		defer x.release()
 	}
+	if a := x.alignLog(d.revision()); a != nil {
+		x.checkAlignment(a)
+	}
+	return nil
+}
+
+func (x *examination) checkAlignment(a *alignment) {
+	d := x.db
 	if len(a.wrong) > a.fits {
 		if len(x.found([]Code{CodeMemberIDMismatch})) > 0 {
 			return // another member's database is none that this log led to

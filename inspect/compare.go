@@ -68,7 +68,7 @@ func (c *Case) compare(ctx context.Context, all []*examination) error {
 	if comparison == nil {
 		return err
 	}
-	rankSources(all, comparison)
+	err = cmp.Or(err, rankSources(ctx, all, comparison))
 	c.Comparison = comparison
 	c.Findings = append(findings, checkMembers(all, comparison)...)
 	return err

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"hash/maphash"
 	"maps"
 	"slices"
 	"sync"
@@ -17,18 +16,34 @@ import (
 // A holder is a source whose records are compared.
 type holder struct {
 	x        *examination
-	revision int64 // its newest
-	compact  int64 // below which it holds only what a compaction keeps
-	settled  bool  // no compaction is under way
-	rows     *scan.Rows
+	revision int64      // its newest
+	compact  int64      // below which it holds only what a compaction keeps
+	settled  bool       // no compaction is under way
+	rows     *scan.Rows // nil while its tree is released
 }
 
 func newHolder(x *examination) *holder {
 	d := x.db
 	return &holder{
 		x: x, revision: d.revision(), compact: d.meta.revision(), settled: d.meta.scheduled <= d.meta.finished,
-		rows: scan.NewRows(d.tree, d.keyBucket()),
 	}
+}
+
+// open makes its records readable.
+func (h *holder) open(ctx context.Context) error {
+	if h.rows != nil {
+		return nil
+	}
+	if err := h.x.db.tree.Restore(ctx); err != nil {
+		return fmt.Errorf("%s: %w", h.x.db.file.Path, err)
+	}
+	h.rows = scan.NewRows(h.x.db.tree, h.x.db.keyBucket())
+	return nil
+}
+
+func (h *holder) close() {
+	h.x.release()
+	h.rows = nil
 }
 
 // compareHolders sorts by what does not depend on the order of the paths.
@@ -59,6 +74,7 @@ type divergences struct {
 	holders []*holder
 	limit   int // differences listed
 
+	open      bool            // all trees stay restored: see openAll
 	told      map[string]bool // differences that are in list, by revision and key
 	more      int64           // differences beyond those in list
 	moreLast  int64           // their highest revision
@@ -86,11 +102,15 @@ func (d *divergences) find() error {
 	}
 	d.bounds()
 	d.told = map[string]bool{}
-	d.compareSegments()
+	if err := d.compareSegments(); err != nil {
+		return err
+	}
 	if err := d.compareBase(); err != nil {
 		return err
 	}
-	d.compareIndexes()
+	if err := d.compareIndexes(); err != nil {
+		return err
+	}
 	slices.SortStableFunc(d.list, func(a, b difference) int { return cmp.Or(a.revision.Compare(b.revision), bytes.Compare(a.key, b.key)) })
 	return nil
 }
@@ -206,6 +226,35 @@ func (d *divergences) alike(a, b *holder) bool {
 	return false
 }
 
+// openAll makes the records of all of them readable, and keeps them so: where they
+// differ they are read side by side.
+func (d *divergences) openAll() error {
+	d.open = true
+	for _, h := range d.holders {
+		if err := h.open(d.ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close gives up the tree of one that is read by itself.
+func (d *divergences) close(h *holder) {
+	if !d.open {
+		h.close()
+	}
+}
+
+// pass reads all records of one again.
+func (d *divergences) pass(h *holder, consumer scan.Consumer) error {
+	if err := h.open(d.ctx); err != nil {
+		return err
+	}
+	defer d.close(h)
+	_, err := scan.Run(d.ctx, h.x.db.tree, scan.Options{Again: true}, consumer)
+	return err
+}
+
 // shared counts the keys that two have in common, and those that contradict.
 func (d *divergences) shared(a, b *holder) (same, differ int64, err error) {
 	if a.revision > b.revision {
@@ -222,10 +271,10 @@ func (d *divergences) shared(a, b *holder) (same, differ int64, err error) {
 // states compares the keys of two as of revisions, 0 for the newest.
 func (d *divergences) states(a, b *holder, atA, atB int64) (*scan.Difference, *scan.DiffCounts, error) {
 	differ := scan.NewDiffer()
-	if _, err := scan.Run(d.ctx, a.x.db.tree, scan.Options{Again: true}, differ.Of(scan.Old, a.x.db.keyBucket(), atA)); err != nil {
+	if err := d.pass(a, differ.Of(scan.Old, a.x.db.keyBucket(), atA)); err != nil {
 		return nil, nil, err
 	}
-	if _, err := scan.Run(d.ctx, b.x.db.tree, scan.Options{Again: true}, differ.Of(scan.New, b.x.db.keyBucket(), atB)); err != nil {
+	if err := d.pass(b, differ.Of(scan.New, b.x.db.keyBucket(), atB)); err != nil {
 		return nil, nil, err
 	}
 	difference := differ.Finish()
@@ -251,6 +300,12 @@ func (d *divergences) compareBase() error {
 		if err := d.compareStates(first, h, isBehind, differing); err != nil {
 			return err
 		}
+	}
+	if len(differing) == 0 {
+		return nil
+	}
+	if err := d.openAll(); err != nil {
+		return err
 	}
 	for _, key := range slices.Sorted(maps.Keys(differing)) {
 		d.addBase(first, []byte(key), differing[key])
@@ -301,11 +356,10 @@ func (d *divergences) compareStates(first, h *holder, isBehind bool, differing m
 		k.revision = min(k.revision, max(e.OldRevision, e.NewRevision))
 		k.kind[h] = kindOfState(e)
 	}
-	if _, err := scan.Run(d.ctx, first.x.db.tree, scan.Options{Again: true}, difference.Names(scan.New, first.x.db.keyBucket(), at, add)); err != nil || isBehind {
+	if err := d.pass(first, difference.Names(scan.New, first.x.db.keyBucket(), at, add)); err != nil || isBehind {
 		return err
 	}
-	_, err = scan.Run(d.ctx, h.x.db.tree, scan.Options{Again: true}, difference.Names(scan.Old, h.x.db.keyBucket(), at, add))
-	return err
+	return d.pass(h, difference.Names(scan.Old, h.x.db.keyBucket(), at, add))
 }
 
 // kindOfState says how the old side, a holder, differs from the new one, the first.
@@ -363,84 +417,6 @@ func opposite(kind string) string {
 		return DivergenceMissing
 	}
 	return kind
-}
-
-// compareSegments compares the records that holders have all of: those above its
-// compact revision and up to its newest one. Between two such ends the same holders
-// have all records.
-func (d *divergences) compareSegments() {
-	ends := map[int64]bool{}
-	for _, h := range d.holders {
-		ends[h.compact+1], ends[h.revision+1] = true, true
-	}
-	order := slices.Sorted(maps.Keys(ends))
-	for i := 1; i < len(order); i++ {
-		from, to := order[i-1], order[i]-1
-		var whole []*holder
-		for _, h := range d.holders {
-			if h.compact < from && h.revision >= to {
-				whole = append(whole, h)
-			}
-		}
-		if len(whole) > 1 {
-			d.compareBlocks(whole, from, to)
-		}
-	}
-}
-
-// compareBlocks compares some revisions, block by block.
-func (d *divergences) compareBlocks(whole []*holder, first, last int64) {
-	blocks := map[int64]bool{}
-	for _, h := range whole {
-		for at := range h.x.db.blocks.Above {
-			if (at+1)<<scan.BlockBits > first && at<<scan.BlockBits <= last {
-				blocks[at] = true
-			}
-		}
-	}
-	for _, at := range slices.Sorted(maps.Keys(blocks)) {
-		from, to := max(at<<scan.BlockBits, first), min((at+1)<<scan.BlockBits-1, last)
-		full := from == at<<scan.BlockBits && to == (at+1)<<scan.BlockBits-1
-		if full && !slices.ContainsFunc(whole, func(h *holder) bool { return h.x.db.blocks.Above[at] != whole[0].x.db.blocks.Above[at] }) {
-			continue
-		}
-		d.compareRecords(whole, from, to)
-	}
-}
-
-// A stamp is one record of a block.
-type stamp struct {
-	revision keyspace.Revision
-	sum      uint64
-}
-
-// compareRecords reads the records of some revisions, and compares them one by one.
-func (d *divergences) compareRecords(level []*holder, from, to int64) {
-	seed := maphash.MakeSeed()
-	lists := make([][]stamp, len(level))
-	for i, h := range level {
-		h.between(from, to, func(rev keyspace.Revision, key, value []byte) bool {
-			lists[i] = append(lists[i], stamp{rev, maphash.Bytes(seed, append(append(make([]byte, 0, 256), key...), value...))})
-			return true
-		})
-	}
-	for i := range lists {
-		if i > 0 && !slices.Equal(lists[i], lists[0]) {
-			d.walk(level, lists)
-			return
-		}
-	}
-}
-
-// between visits the records of the revisions from one to another.
-func (h *holder) between(from, to int64, visit func(rev keyspace.Revision, key, value []byte) bool) {
-	h.rows.From(keyspace.Revision{Main: from}.Append(nil), func(r scan.Row) bool {
-		rev, ok := keyspace.DecodeRevision(r.Key)
-		if !ok {
-			return true
-		}
-		return rev.Main <= to && visit(rev, r.Key, r.Value)
-	})
 }
 
 // walk goes through the records of several holders side by side.
@@ -650,9 +626,9 @@ func (x *examination) producedAt(revision int64) *uint64 {
 
 // compareIndexes finds members that have applied the same entries and are at
 // different revisions, though all records that both hold are the same.
-func (d *divergences) compareIndexes() {
+func (d *divergences) compareIndexes() error {
 	if len(d.list) > 0 {
-		return
+		return nil
 	}
 	for i, a := range d.holders {
 		for _, b := range d.holders[i+1:] {
@@ -663,6 +639,9 @@ func (d *divergences) compareIndexes() {
 			if a.revision > b.revision {
 				less, more = b, a
 			}
+			if err := d.openAll(); err != nil {
+				return err
+			}
 			rev := keyspace.Revision{Main: less.revision + 1}
 			diff := difference{revision: rev, key: more.keyAt(rev), kind: DivergenceMissing, between: []*holder{a, b}}
 			d.blame(&diff, map[*holder]uint64{less: 0, more: 1})
@@ -670,9 +649,10 @@ func (d *divergences) compareIndexes() {
 				diff.kind = DivergenceExtra
 			}
 			d.list = append(d.list, diff)
-			return
+			return nil
 		}
 	}
+	return nil
 }
 
 // known names the deletions at the compact revision: servers before 3.4.34, 3.5.16

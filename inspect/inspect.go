@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"runtime"
 
 	"etcd-forensics/inspect/source"
 	"etcd-forensics/walreader"
@@ -24,8 +25,8 @@ type Options struct {
 	blocks *maphash.Seed // of the sums by which several sources are compared
 }
 
-// Inspect examines the sources and gives the case. An error (ctx ended) comes
-// beside the case with what was seen.
+// Inspect examines the sources and gives the case. An error (ctx ended, or a database
+// changed between two readings) comes beside the case with what was seen.
 func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case, error) {
 	opts.Limits = opts.Limits.orDefault()
 	c := &Case{SchemaVersion: SchemaVersion, Sources: []Source{}, Members: []Member{}, Findings: []Finding{}, NotExamined: []string{}}
@@ -35,13 +36,21 @@ func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case
 		opts.blocks = &seed
 	}
 	var failed error
+	fail := func(err error) {
+		if err != nil && failed == nil {
+			failed = err
+			c.Interrupted = true
+		}
+	}
 	var all []*examination
 	for i, s := range sources {
 		order[s.Path] = i
 		x := newExamination(s, opts)
-		if err := x.run(ctx); err != nil && failed == nil {
-			failed = err
-			c.Interrupted = true
+		fail(x.run(ctx))
+		if len(sources) > 1 {
+			// The next one takes the memory of this one, and none beside it.
+			x.release()
+			runtime.GC()
 		}
 		all = append(all, x)
 	}
@@ -52,13 +61,10 @@ func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case
 	}
 	checkRemoved(all)
 	for _, x := range all {
-		x.checkFit()
+		fail(x.checkFit(ctx))
 		x.listUnapplied(ctx)
 	}
-	if err := c.compare(ctx, all); err != nil && failed == nil {
-		failed = err
-		c.Interrupted = true
-	}
+	fail(c.compare(ctx, all))
 	for _, x := range all {
 		x.member.Verdict = judge(x.findings, len(x.member.NotExamined) == 0)
 		c.Sources = append(c.Sources, x.source())
@@ -144,6 +150,14 @@ func (x *examination) run(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// release gives up the pages of the database's tree, so that several sources take the
+// memory of one. Whoever reads the database again restores them for that time.
+func (x *examination) release() {
+	if d := x.db; d != nil && d.tree != nil && d.remnant == nil {
+		d.tree.Release()
+	}
 }
 
 func interruption(err error) string {

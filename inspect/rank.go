@@ -2,6 +2,8 @@ package inspect
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -60,7 +62,7 @@ type contender struct {
 // rankSources ranks sources: usable ones first, those without an error before the
 // others, then by what they hold of what is proven, then as raft elects (last term, last index; etcd-io/raft v3.6.0, raft.go,
 // Step: a vote goes to a log that is up to date), then members before snapshots.
-func rankSources(all []*examination, c *Comparison) {
+func rankSources(ctx context.Context, all []*examination, c *Comparison) (err error) {
 	cluster := mainCluster(all)
 	reference := newestLog(all, cluster)
 	proven := provenBy(all, c, cluster)
@@ -76,10 +78,13 @@ func rankSources(all []*examination, c *Comparison) {
 	for _, k := range list {
 		k.explain(list[0], reference, proven)
 		if k.ranked.Usable {
-			k.ranked.Behind = behind(list[0].x.held, k.x.held)
+			var failed error
+			k.ranked.Behind, failed = behind(ctx, list[0].x.held, k.x.held)
+			err = errors.Join(err, failed)
 		}
 		c.Ranking = append(c.Ranking, k.ranked)
 	}
+	return err
 }
 
 // provenBy gives the highest index that the cluster's members prove committed. Files

@@ -36,6 +36,7 @@ func (x *examination) examineLog(ctx context.Context) error {
 		Reader: walreader.Options{MaxFaults: x.opts.Limits.PerCode + 1, OnFault: x.trace.fault}, Frame: g.frame, Visit: g.entry,
 	})
 	wait.Wait()
+	x.writes.trim()
 	x.log = log
 	x.describeLog()
 	w := x.member.WAL
@@ -129,11 +130,7 @@ type gathering struct {
 }
 
 func newGathering(x *examination) *gathering {
-	size := int64(0)
-	for _, s := range x.chain.Segments {
-		size += s.Size
-	}
-	x.writes = newWriteLog(size)
+	x.writes = newWriteLog()
 	return &gathering{x: x}
 }
 

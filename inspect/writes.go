@@ -58,13 +58,7 @@ const alarmGet = 0
 // many are, in some 20 MB.
 const maxWrites = 1 << 17
 
-// leastFrame is the size in bytes of the smallest record of an entry that writes.
-const leastFrame = 48
-
-// newWriteLog makes room for the writes of a log of some size in bytes.
-func newWriteLog(size int64) writeLog {
-	return writeLog{sums: newRecordSums(), list: make([]write, 0, min(size/leastFrame, 2*maxWrites))}
-}
+func newWriteLog() writeLog { return writeLog{sums: newRecordSums()} }
 
 // A writeLog collects the writes of a log in one pass.
 type writeLog struct {
@@ -112,7 +106,23 @@ func (l *writeLog) entry(e raftlog.Entry, at place, r *raftlog.Request) {
 	if len(l.list) == 2*maxWrites {
 		l.list, l.dropped = append(l.list[:0], l.list[maxWrites:]...), true
 	}
-	l.list = append(l.list, w)
+	l.list = append(l.room(), w)
+}
+
+// room gives the list with room for one more. It grows in few steps, each of which
+// copies it, and never beyond what is kept.
+func (l *writeLog) room() []write {
+	if n := len(l.list); n == cap(l.list) {
+		return slices.Grow(l.list, min(max(3*n, maxWrites>>5), 2*maxWrites-n))
+	}
+	return l.list
+}
+
+// trim gives up room that nothing will need, when every entry has come.
+func (l *writeLog) trim() {
+	if len(l.list) < cap(l.list)/2 {
+		l.list = slices.Clone(l.list)
+	}
 }
 
 // cut removes the writes of index and above.

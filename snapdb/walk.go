@@ -68,6 +68,9 @@ type Tree struct {
 	claimed []uint64 // bit per page: some reference leads to it
 	again   []repeat // references to pages that were claimed before
 	buf     []byte
+
+	walked   int    // buckets that Walk found; the pass may find more
+	released *sizes // see Release; nil for a tree that is there
 }
 
 // A repeat is a reference to a page to which another one led first.
@@ -91,22 +94,27 @@ const maxNesting = 64
 // perKind bounds the faults kept of each kind; the rest is counted.
 func Walk(ctx context.Context, f *File, perKind int) (*Tree, error) {
 	t := &Tree{File: f, arena: make([]byte, 1, 4096), Faults: FaultList{PerKind: perKind}}
+	return t, t.walk(ctx)
+}
+
+func (t *Tree) walk(ctx context.Context) error {
 	t.depths = map[page.ID]int{}
-	m := f.Meta()
+	m := t.File.Meta()
 	t.claimed = make([]uint64, t.pagesInUse()/64+1)
-	t.Buckets = []Bucket{{Parent: -1, Root: m.Root, Sequence: m.Sequence, Holder: page.ID(f.Active), Element: -1}}
+	t.Buckets = []Bucket{{Parent: -1, Root: m.Root, Sequence: m.Sequence, Holder: page.ID(t.File.Active), Element: -1}}
 	if err := t.walkBucket(ctx, 0); err != nil {
-		return t, err
+		return err
 	}
 	for i := 0; i < len(t.Leaves); i++ {
 		if t.Leaves[i].Bucket != 0 {
 			continue
 		}
 		if err := t.readBuckets(ctx, i); err != nil {
-			return t, err
+			return err
 		}
 	}
-	return t, t.SettleRepeats(ctx)
+	t.walked = len(t.Buckets)
+	return t.SettleRepeats(ctx)
 }
 
 // readBuckets reads leaf i for the buckets it names and walks them.
