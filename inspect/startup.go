@@ -161,8 +161,35 @@ func (b *boot) consistentIndex() uint64 {
 
 // onlyVoter says whether the member needs nobody to elect it.
 func (b *boot) onlyVoter() bool {
-	voters := b.currentVoters()
+	voters := b.raftVoters()
 	return len(voters) == 0 || len(voters) == 1 && (b.member.MemberID == nil || voters[0] == *b.member.MemberID)
+}
+
+// raftVoters gives the voters that raft goes by. Since 3.7 it starts with those of
+// bucket members, and applies to them the conf changes that the database lacks
+// (etcdserver/bootstrap.go, buildConfStateFromV3store; server.go, applyConfChange).
+func (b *boot) raftVoters() []ID {
+	if b.minor < 7 || b.log == nil || len(b.bucket.members) == 0 {
+		return b.currentVoters()
+	}
+	r, ok := b.examination.replay(b.bucket.copy(), b.consistentIndex(), b.commit(), nil)
+	if !ok {
+		return b.currentVoters()
+	}
+	return r.configuration(b.commit()).Voters
+}
+
+// waits says whether raft waits for the votes of members that the cluster does not
+// have: without them there is no majority.
+func (b *boot) waits() bool {
+	voters, members := b.raftVoters(), b.currentVoters()
+	there := 0
+	for _, id := range voters {
+		if slices.Contains(members, id) {
+			there++
+		}
+	}
+	return b.minor >= 7 && len(voters) > 0 && 2*there <= len(voters)
 }
 
 // currentVoters gives the voters of the member's own cluster: in a database that was

@@ -475,6 +475,8 @@ func (b *boot) serves() (*bool, []Code) {
 	behind := []Code{CodeWALBehindBackend, CodeWALZeroedTail, CodeWALSegmentEmpty}
 	lost := b.consistentIndex() > b.last || b.cuts > 0
 	switch {
+	case b.waits():
+		return &no, []Code{CodeMemberIDMismatch, CodeMemberZombie}
 	case !b.onlyVoter() && lost:
 		return nil, behind // the others may still have the entries, or raft panics: "tocommit is out of range"
 	case b.consistentIndex() > b.last+1:
