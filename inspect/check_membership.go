@@ -369,9 +369,7 @@ func (x *examination) checkOrigin() {
 	}
 	var forced []raftlog.ConfChangeEntry
 	for _, c := range x.changes() {
-		// A member that is removed by request has the id of the request (etcd v3.7.3,
-		// server/storage/util.go, CreateConfigChangeEnts).
-		if !c.V2 && c.ID == 0 && len(c.Changes) == 1 && c.Changes[0].Type == raftlog.RemoveNode {
+		if forcesNew(&c.ConfChange) {
 			forced = append(forced, c)
 		}
 	}

@@ -308,9 +308,11 @@ func keysBetween(x *examination, first, last uint64) (keys int64, atLeast bool) 
 	read := &logBytes{chain: x.chain}
 	writes := x.writes.between(first, last)
 	for i := range writes {
-		if read.load(&writes[i]) {
-			list.entry(writes[i].index, &read.request)
-		} else {
+		switch w := &writes[i]; {
+		case w.discarded:
+		case read.load(w):
+			list.entry(w.index, &read.request)
+		default:
 			atLeast = true
 		}
 	}

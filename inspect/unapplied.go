@@ -40,7 +40,7 @@ func (x *examination) listUnapplied(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if read.load(&writes[i]) {
+		if !writes[i].discarded && read.load(&writes[i]) {
 			list.entry(writes[i].index, &read.request)
 		}
 	}

@@ -38,6 +38,9 @@ type write struct {
 	// several is set when a branch writes more than one key, of which a compaction
 	// may have left some.
 	several bool
+	// discarded is set when --force-new-cluster put a conf change in the entry's place:
+	// see discard.
+	discarded bool
 }
 
 // What stands for the hash of a key, which is an odd number.
@@ -69,11 +72,16 @@ type writeLog struct {
 	// guarded is the last entry that came with a user, or changed the alarms or whether
 	// authentication is on. Behind it both are as the database has them.
 	guarded uint64
+	// forced is the index from which on --force-new-cluster discarded entries, 0 for none.
+	forced uint64
 }
 
 // entry takes the entries in the order of the files; a later one takes the place
 // of all from its index on.
 func (l *writeLog) entry(e raftlog.Entry, at place, r *raftlog.Request) {
+	if l.discard(e) {
+		return
+	}
 	l.cut(e.Index)
 	if e.Type != raftlog.EntryNormal || r == nil {
 		return
@@ -106,7 +114,36 @@ func (l *writeLog) entry(e raftlog.Entry, at place, r *raftlog.Request) {
 	if len(l.list) == 2*maxWrites {
 		l.list, l.dropped = append(l.list[:0], l.list[maxWrites:]...), true
 	}
+	l.drop(w.index)
 	l.list = append(l.room(), w)
+}
+
+// discard marks the writes that a forced start discards, and says whether the entry is
+// one of that start. It goes by the commit index in the log, which the database may be
+// ahead of after a crash: then what it discards has been applied, and the conf changes in
+// its place are not (etcd v3.5.21, server/etcdserver/raft.go,
+// restartAsStandaloneNode).
+func (l *writeLog) discard(e raftlog.Entry) bool {
+	if e.Type != raftlog.EntryConfChange || len(l.list) == 0 || l.list[len(l.list)-1].index < e.Index || l.forced != 0 && e.Index < l.forced {
+		return false
+	}
+	if c, err := raftlog.DecodeConfChange(e.Type, e.Data); err != nil || !forcesNew(&c) {
+		return false
+	}
+	if l.forced == 0 {
+		l.forced = e.Index
+	}
+	for i := len(l.list) - 1; i >= 0 && l.list[i].index >= e.Index; i-- {
+		l.list[i].sure, l.list[i].discarded = false, true
+	}
+	return true
+}
+
+// forcesNew says whether a conf change is one of --force-new-cluster. A member that is
+// removed by request has the id of the request (etcd v3.7.3, server/storage/util.go,
+// CreateConfigChangeEnts).
+func forcesNew(c *raftlog.ConfChange) bool {
+	return !c.V2 && c.ID == 0 && len(c.Changes) == 1 && c.Changes[0].Type == raftlog.RemoveNode
 }
 
 // room gives the list with room for one more. It grows in few steps, each of which
@@ -125,8 +162,16 @@ func (l *writeLog) trim() {
 	}
 }
 
-// cut removes the writes of index and above.
+// cut removes the writes of index and above, but for those that were discarded and
+// stand behind what is cut.
 func (l *writeLog) cut(index uint64) {
+	if n := len(l.list); l.forced != 0 && index >= l.forced && n > 0 && l.list[n-1].discarded {
+		return
+	}
+	l.drop(index)
+}
+
+func (l *writeLog) drop(index uint64) {
 	n := len(l.list)
 	for n > 0 && l.list[n-1].index >= index {
 		n--
