@@ -148,13 +148,27 @@ func (x *examination) assemble(index uint64) (r roster, believed bool) {
 		}
 		if d, ok := details.members[id]; ok && len(d.PeerURLs) > 0 {
 			d.IsLearner = m.IsLearner
-			m = d
+			m = x.published(d, index)
 		} else if len(m.PeerURLs) == 0 {
 			m = x.described(m)
 		}
 		r.add(m)
 	}
 	return r, true
+}
+
+// published gives a member without a name the one that it has published up to an index:
+// 3.5 does not write into the bucket what a v2 request publishes.
+func (x *examination) published(m MembershipMember, index uint64) MembershipMember {
+	if m.Name != "" || x.log == nil {
+		return m
+	}
+	for _, a := range x.log.Attributes {
+		if ID(a.ID) == m.MemberID && a.Index <= index {
+			m.Name, m.ClientURLs = a.Name, a.ClientURLs
+		}
+	}
+	return m
 }
 
 // newestDetails gives the newest membership with names and URLs that is written down,
