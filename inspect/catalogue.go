@@ -123,6 +123,7 @@ const (
 	CodeBackupOtherHistory  Code = "backup-other-history"
 	CodeBackupOutOfOrder    Code = "backup-out-of-order"
 	CodeBackupGap           Code = "backup-gap"
+	CodeBackupBootFailed    Code = "backup-boot-failed"
 )
 
 const (
@@ -484,6 +485,10 @@ var catalogue = map[Code]entry{
 		"backups are missing in a series that is regular otherwise",
 		"the times in the names",
 		"see why the job did not run, or who deleted them"},
+	CodeBackupBootFailed: {SeverityError, true,
+		"etcd does not come up on what is restored from the backup, or serves something else than it holds",
+		"a rehearsal: the backup restored in a scratch folder, and a server started on it",
+		"`etcd-forensics rehearse` on the backup says how far it came; keep an older backup until this is understood"},
 
 	CodeKubeEncryptionMixed: {SeverityWarning, false,
 		"the live objects of one resource of Kubernetes are not all kept in one way: some are encrypted and others are not, or by several keys or providers",

@@ -49,6 +49,7 @@ const (
 	CheckOrder    = "order"        // it is not older than one named before it
 	CheckDrop     = "max-drop"     // keys since the one before
 	CheckGap      = "no-gap"       // of a regular series none is missing
+	CheckBoot     = "boot"         // etcd serves it after a restore
 )
 
 // A Backup is what was found of one.
@@ -110,6 +111,14 @@ type Options struct {
 	Source  source.Options
 	// Opened is called with each backup before it is read.
 	Opened func(*source.Source)
+	// Boot restores a backup and starts a server on it; nil to leave that out.
+	Boot func(context.Context, *inspect.Case, *source.Source) Boot
+}
+
+// A Boot says what came of restoring a backup and starting a server on it.
+type Boot struct {
+	Outcome Outcome // Skipped when it could not be tried
+	Message string
 }
 
 // A verification goes through the backups of one call, one at a time.
@@ -270,6 +279,21 @@ func (v *verification) inspect(b *Backup, s *source.Source) {
 		b.skip(CheckSound, "not all was examined: %s", m.NotExamined[0])
 	default:
 		b.pass(CheckSound, "every page and record")
+	}
+	if v.opts.Boot != nil {
+		v.boot(b, c, s)
+	}
+}
+
+// boot asks whether a server comes up on the backup.
+func (v *verification) boot(b *Backup, c *inspect.Case, s *source.Source) {
+	switch r := v.opts.Boot(v.ctx, c, s); r.Outcome {
+	case Passed:
+		b.pass(CheckBoot, "%s", r.Message)
+	case Failed:
+		b.find(CheckBoot, inspect.CodeBackupBootFailed, v.opts.Policy, "%s", r.Message)
+	default:
+		b.skip(CheckBoot, "%s", r.Message)
 	}
 }
 

@@ -522,3 +522,37 @@ func TestNothingIsPassedThatWasNotExamined(t *testing.T) {
 		t.Errorf("%v %+v", err, r)
 	}
 }
+
+// TestBootIsACheckOfItsOwn: what a restore and a server came to decides, and what could not
+// be tried is no pass.
+func TestBootIsACheckOfItsOwn(t *testing.T) {
+	path := write(t, t.TempDir(), "backup.db", snapshot(t, "healthy-3.7"))
+	for _, outcome := range []backup.Outcome{backup.Passed, backup.Failed, backup.Skipped} {
+		asked := 0
+		r, err := backup.Verify(context.Background(), []string{path}, backup.Options{
+			Policy:  backup.Policy{FailOn: inspect.SeverityWarning, Now: now, MaxDrop: backup.DefaultMaxDrop},
+			Inspect: inspect.Options{Digest: true}, Source: source.Options{Scratch: t.TempDir()},
+			Boot: func(_ context.Context, c *inspect.Case, s *source.Source) backup.Boot {
+				asked++
+				if len(c.Members) != 1 || c.Members[0].Source != s.Path || s.Path != path {
+					t.Errorf("asked of %s with %d members", s.Path, len(c.Members))
+				}
+				return backup.Boot{Outcome: outcome, Message: "said"}
+			},
+		})
+		if err != nil || asked != 1 {
+			t.Fatalf("asked %d times: %v", asked, err)
+		}
+		b := r.Backups[0]
+		i := slices.IndexFunc(b.Checks, func(c backup.Check) bool { return c.Name == backup.CheckBoot })
+		if i < 0 || b.Checks[i].Outcome != outcome || b.Checks[i].Message != "said" {
+			t.Fatalf("%s: %+v", outcome, b.Checks)
+		}
+		if b.Passed != (outcome == backup.Passed) || r.Passed != b.Passed {
+			t.Errorf("%s: passed %v", outcome, b.Passed)
+		}
+		for _, f := range b.Findings {
+			produced[f.Code] = true
+		}
+	}
+}
