@@ -6,6 +6,9 @@ BINARY   := etcd-forensics
 BUILD    := build
 FUZZTIME ?= 2m
 SCALE    ?= $(BUILD)/scale
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
+VERSION  ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.0.0)
+EPOCH    := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 READERS  := ./walreader ./walreader/raftlog ./walreader/snapfile ./snapdb ./snapdb/page ./snapdb/scan ./snapdb/keyspace ./snapdb/kube
 # skip prints why something is left out; FULL=1 makes that a failure.
 skip      = { echo "skipped: $(1)"; [ -z "$(FULL)" ]; }
@@ -17,6 +20,34 @@ help: ## list the targets
 
 build: ## the static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BINARY) ./cmd/etcd-forensics
+
+man: ## man pages of every command, in build/man
+	@rm -rf $(BUILD)/man
+	SOURCE_DATE_EPOCH=$(EPOCH) $(GO) run ./cmd/etcd-forensics/internal/manpages $(BUILD)/man
+	gzip -9n $(BUILD)/man/*.1
+
+completions: build ## completions for bash, zsh and fish, in build/completions
+	@mkdir -p $(BUILD)/completions
+	./$(BINARY) completion bash >$(BUILD)/completions/$(BINARY).bash
+	./$(BINARY) completion zsh >$(BUILD)/completions/_$(BINARY)
+	./$(BINARY) completion fish >$(BUILD)/completions/$(BINARY).fish
+
+release: man completions ## static binaries, packages, checksums and a list of what is inside, in build/release
+	@rm -rf $(BUILD)/release && mkdir -p $(BUILD)/release
+	@for platform in $(PLATFORMS); do \
+		os=$${platform%/*} arch=$${platform#*/} ext=; [ $$os != windows ] || ext=.exe; \
+		echo "$$os/$$arch"; \
+		CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '-s -w' \
+			-o $(BUILD)/release/$(BINARY)-$$os-$$arch$$ext ./cmd/etcd-forensics || exit 1; \
+	done
+	@cd .ci/tools/nfpm && $(GO) build -o $(abspath $(BUILD))/ github.com/goreleaser/nfpm/v2/cmd/nfpm
+	@for arch in amd64 arm64; do for kind in deb rpm; do \
+		SOURCE_DATE_EPOCH=$(EPOCH) ARCH=$$arch VERSION=$(VERSION) BIN=$(BINARY)-linux-$$arch \
+			$(BUILD)/nfpm package -f .ci/nfpm.yaml -p $$kind -t $(BUILD)/release/ || exit 1; \
+	done; done
+	@cd .ci/tools/syft && $(GO) build -o $(abspath $(BUILD))/ github.com/anchore/syft/cmd/syft
+	SYFT_CHECK_FOR_APP_UPDATE=false $(BUILD)/syft -q file:$(BUILD)/release/$(BINARY)-linux-amd64 -o spdx-json=$(BUILD)/release/$(BINARY).spdx.json
+	cd $(BUILD)/release && sha256sum * >SHA256SUMS
 
 demo: build ## unpack a real cluster of three that crashed, and inspect it
 	@rm -rf $(BUILD)/demo
@@ -85,4 +116,4 @@ full: ## verify, and a skip is a failure
 clean: ## remove what was built
 	rm -rf $(BUILD) $(BINARY)
 
-.PHONY: help build demo test lint race small verify bench bench-scale mutants fuzz fixtures versions golden tools full clean
+.PHONY: help build man completions release demo test lint race small verify bench bench-scale mutants fuzz fixtures versions golden tools full clean

@@ -71,7 +71,7 @@ func Run(ctx context.Context, streams Streams, args []string) int {
 	if streams.In == nil {
 		streams.In = strings.NewReader("")
 	}
-	p := &program{streams: streams, writeOut: "text", failOn: severity(inspect.SeverityError), progress: "auto", values: "none", scratchLimit: source.DefaultScratchLimit}
+	p := newProgram(streams)
 	root := p.root()
 	root.SetArgs(args)
 	root.SetOut(streams.Out)
@@ -83,6 +83,13 @@ func Run(ctx context.Context, streams Streams, args []string) int {
 		}
 	}
 	return p.exit
+}
+
+// Command gives the tree of commands, for what describes them: man pages.
+func Command() *cobra.Command { return newProgram(Streams{}).root() }
+
+func newProgram(streams Streams) *program {
+	return &program{streams: streams, writeOut: "text", failOn: severity(inspect.SeverityError), progress: "auto", values: "none", scratchLimit: source.DefaultScratchLimit}
 }
 
 func (p *program) root() *cobra.Command {
@@ -106,8 +113,34 @@ func (p *program) root() *cobra.Command {
 	flags.StringVar(&p.walDir, "wal-dir", "", "WAL directory, when it lies outside the data directory")
 	flags.StringVar(&p.scratch, "scratch", "", "folder for temporary files, such as unpacked archives (default: the system's)")
 	flags.Var(&p.scratchLimit, "scratch-limit", "most bytes that one archive may unpack to; also as 2G or 8GiB")
+	complete(root, "write-out", formatsKnown)
+	completeWith(root, "fail-on", "note", "warning", "error")
+	completeWith(root, "progress", "auto", "always", "never")
+	completeWith(root, "values", "none", "hash", "full")
 	root.AddCommand(p.inspect(), p.compare(), p.members(), p.keys(), p.get(), p.history(), p.diff(), p.hashkv(), p.pages(), p.wal(), p.verify(), p.plan(), p.explain(), p.version())
 	return root
+}
+
+// completeWith makes the shell offer values for a flag.
+func completeWith(cmd *cobra.Command, flag string, values ...string) {
+	complete(cmd, flag, func(*cobra.Command) []string { return values })
+}
+
+func complete(cmd *cobra.Command, flag string, values func(*cobra.Command) []string) {
+	offer := func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return values(cmd), cobra.ShellCompDirectiveNoFileComp
+	}
+	if err := cmd.RegisterFlagCompletionFunc(flag, offer); err != nil {
+		panic(err) // there is no such flag
+	}
+}
+
+// formatsKnown are those that a command writes.
+func formatsKnown(cmd *cobra.Command) []string {
+	if known := cmd.Annotations[formatsOf]; known != "" {
+		return strings.Fields(known)
+	}
+	return []string{"text", "json"}
 }
 
 // complain writes an error, and its hint, for people.
@@ -302,11 +335,7 @@ const formatsOf = "formats"
 
 // checkFormat refuses a format that the command does not know.
 func (p *program) checkFormat(cmd *cobra.Command, _ []string) error {
-	known := cmd.Annotations[formatsOf]
-	if known == "" {
-		known = "text json"
-	}
-	if list := strings.Fields(known); !slices.Contains(list, string(p.writeOut)) {
+	if list := formatsKnown(cmd); !slices.Contains(list, string(p.writeOut)) {
 		return fmt.Errorf("%s writes %s, not %s", cmd.Name(), strings.Join(list, " or "), p.writeOut)
 	}
 	return nil

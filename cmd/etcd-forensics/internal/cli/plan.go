@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/restore"
@@ -21,7 +20,8 @@ type planFlags struct {
 	members []string
 }
 
-func (f *planFlags) add(flags *pflag.FlagSet) {
+func (f *planFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
 	flags.BoolVar(&f.options.Single, "single", false, "restore one member only, the first --member when there are any; the others join it afterwards")
 	flags.StringArrayVar(&f.members, "member", nil, "NAME=PEERURL of a member of the new cluster; can be given again (default: the old voters)")
 	flags.StringVar(&f.options.Token, "token", "", "value of --initial-cluster-token (default: made from the evidence)")
@@ -30,6 +30,8 @@ func (f *planFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.options.From, "from", "", "restore from this one of the PATHs (default: the best)")
 	flags.StringVar(&f.options.DataDir, "data-dir", "", "data directory on the hosts (default: the platform's)")
 	flags.StringVar(&f.options.WALDir, "new-wal-dir", "", "WAL directory on the hosts, when it lies outside the data directory")
+	completeWith(cmd, "platform", restore.Platforms()...)
+	completeWith(cmd, "etcd-version", "3.4", "3.5", "3.6", "3.7", "3.8")
 	flags.StringVar(&f.options.WorkDir, "work-dir", "", "folder on the hosts for the file to restore, state and logs (default: "+restore.DefaultWorkDir+")")
 }
 
@@ -76,7 +78,7 @@ Exit codes:
 			return p.runPlan(cmd, paths, options, scripts)
 		},
 	}
-	flags.add(cmd.Flags())
+	flags.add(cmd)
 	cmd.Flags().StringVar(&scripts, "script", "", "write one shell script a host, and the runbook, to this new directory")
 	return cmd
 }

@@ -26,7 +26,10 @@ var readers = []string{
 
 // arrows says which packages of ours each package may import.
 var arrows = map[string][]string{
-	"cmd/etcd-forensics":              {"cmd/etcd-forensics/internal/cli"},
+	"cmd/etcd-forensics": {"cmd/etcd-forensics/internal/cli"},
+
+	"cmd/etcd-forensics/internal/manpages": {"cmd/etcd-forensics/internal/cli"},
+
 	"cmd/etcd-forensics/internal/cli": {"inspect", "inspect/source", "inspect/query", "inspect/backup", "inspect/symptom", "inspect/restore", "inspect/rehearse", "report"},
 	"report":                          {"inspect", "inspect/query", "inspect/backup", "inspect/symptom", "inspect/restore", "inspect/rehearse", "snapdb/kube", "snapdb/kube/manifest"},
 	"inspect":                         append([]string{"inspect/source"}, readers...),
