@@ -51,8 +51,13 @@ type bar struct {
 // barDelay keeps the bar away from work that takes no time.
 const barDelay = 500 * time.Millisecond
 
+// shows says whether progress is shown.
+func (p *program) shows() bool {
+	return p.progress == "always" || p.progress == "auto" && isTerminal(p.streams.Err)
+}
+
 func (p *program) newBar() *bar {
-	if p.progress == "never" || p.progress == "auto" && !isTerminal(p.streams.Err) {
+	if !p.shows() {
 		return &bar{}
 	}
 	b := pb.New64(0)
