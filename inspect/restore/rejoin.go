@@ -169,6 +169,12 @@ func (b *builder) joiningHost(m *Member, there, others []Member, replaces *inspe
 		Expect: &Expect{Seconds: upSeconds, Contains: "promoted"},
 		Check:  "etcdctl member list shows it started, IS LEARNER false",
 		IfNot:  "at \"in sync with leader\" wait and run it again",
+	}, Step{
+		Why:    "it serves clients itself only when it has made itself known",
+		Argv:   b.client(m, "endpoint", "health"),
+		Expect: &Expect{Contains: "is healthy", Seconds: upSeconds},
+		Check:  "it says \"is healthy\"",
+		IfNot:  "read etcd's log; etcd-forensics explain says what a line means",
 	})
 	steps = append(steps, b.call(b.platform.startClients, m)...)
 	h.add(b.phase(PhaseJoin, steps)...)
