@@ -17,6 +17,8 @@ import (
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/backup"
+	"etcd-forensics/inspect/rehearse"
+	"etcd-forensics/inspect/restore"
 	"etcd-forensics/inspect/source"
 	"etcd-forensics/report"
 )
@@ -31,6 +33,8 @@ type verifyFlags struct {
 	maxDrop       float64
 	chain         bool
 	metrics       string
+	boot          bool
+	binaries      rehearse.Options
 }
 
 func (p *program) verify() *cobra.Command {
@@ -45,6 +49,9 @@ The other flags are a policy. --fail-on is warning here.
 A folder is a series of backups, in the order of the times in the names when all
 have one, otherwise of the names: its revisions must rise, all must be of one
 store, and the keys must not drop. --chain says the same of files.
+
+With --boot each backup is also restored in the scratch folder, and a server is
+started on it and held against the backup, as rehearse does.
 
 The age, in a series that of the newest backup, is told by the newest lease or
 event of Kubernetes in it, otherwise by the file; the check says which.
@@ -73,6 +80,9 @@ Exit codes:
 	f.Float64Var(&flags.maxDrop, "max-drop", backup.DefaultMaxDrop, "percent of the keys that may have gone since the backup before, in all and under each prefix")
 	f.BoolVar(&flags.chain, "chain", false, "the files are one series, in the order given")
 	f.StringVar(&flags.metrics, "metrics", "", "write metrics for Prometheus' textfile collector to this file, which is replaced")
+	f.BoolVar(&flags.boot, "boot", false, "restore each backup in the scratch folder, start etcd on it, and compare")
+	f.StringVar(&flags.binaries.EtcdBinary, "etcd-binary", "", "with --boot: the etcd to start (default: the one that is built in)")
+	f.StringVar(&flags.binaries.EtcdutlBinary, "etcdutl-binary", "", "with --boot: the etcdutl that restores, or the etcdctl of 3.4 (default: the one that is built in)")
 	return cmd
 }
 
@@ -81,6 +91,9 @@ func (f *verifyFlags) policy(failOn inspect.Severity) (backup.Policy, error) {
 	p := backup.Policy{
 		FailOn: failOn, Now: time.Now(), MaxAge: f.maxAge, MinKeys: f.minKeys, MinRevision: f.minRevision,
 		MaxDrop: f.maxDrop, Against: f.against, Chain: f.chain,
+	}
+	if !f.boot && f.binaries.EtcdBinary+f.binaries.EtcdutlBinary != "" {
+		return p, errors.New("--etcd-binary and --etcdutl-binary go with --boot")
 	}
 	if f.maxAge < 0 || f.minKeys < 0 || f.minRevision < 0 || f.maxDrop < 0 || f.maxDrop > 100 {
 		return p, errors.New("--max-age, --min-keys and --min-revision must not be negative, and --max-drop must be a percentage")
@@ -116,7 +129,12 @@ func (p *program) runVerify(ctx context.Context, paths []string, flags verifyFla
 	}
 	absent := p.absent(paths)
 	bar := p.newBar()
+	var boot func(context.Context, *inspect.Case, *source.Source) backup.Boot
+	if flags.boot {
+		boot = p.booter(flags.binaries)
+	}
 	r, err := backup.Verify(ctx, paths, backup.Options{
+		Boot:    boot,
 		Policy:  policy,
 		Inspect: inspect.Options{Digest: !p.noDigest},
 		Source:  source.Options{Progress: bar.add, Scratch: p.scratch, ScratchLimit: int64(p.scratchLimit)},
@@ -135,6 +153,30 @@ func (p *program) runVerify(ctx context.Context, paths []string, flags verifyFla
 		return interrupted(err)
 	}
 	return nil
+}
+
+// bootMember stands for the one member that a backup is restored as.
+var bootMember = restore.NewMember{Name: "verify", PeerURLs: []string{"http://127.0.0.1:2380"}}
+
+// booter restores a backup as one member, starts it, and compares.
+func (p *program) booter(o rehearse.Options) func(context.Context, *inspect.Case, *source.Source) backup.Boot {
+	o.Scratch = p.scratch
+	return func(ctx context.Context, c *inspect.Case, s *source.Source) backup.Boot {
+		plan := restore.New(c, restore.Options{Members: []restore.NewMember{bootMember}})
+		if plan.Refused != nil {
+			return backup.Boot{Outcome: backup.Failed, Message: *plan.Refused}
+		}
+		r, err := rehearse.Run(ctx, c, plan, []*source.Source{s}, o)
+		switch {
+		case r.Outcome == rehearse.Proven:
+			return backup.Boot{Outcome: backup.Passed, Message: fmt.Sprintf("restored by %s and served by etcd %s as it is here", r.Versions.Restore, r.Versions.Etcd)}
+		case r.Outcome == rehearse.NotProven:
+			return backup.Boot{Outcome: backup.Failed, Message: r.Why}
+		case err != nil:
+			return backup.Boot{Outcome: backup.Skipped, Message: err.Error()}
+		}
+		return backup.Boot{Outcome: backup.Skipped, Message: r.Why}
+	}
 }
 
 func (p *program) writeVerify(w io.Writer, r *backup.Report) error {
