@@ -102,7 +102,11 @@ func (t *textWriter) planMembers(p *restore.Plan) {
 		row(m, nil, "joins")
 	}
 	t.table([]string{"NAME", "PEER URLS", "ID", ""}, rows)
-	t.printf("cluster id %s", p.ClusterID)
+	if p.IDsByPlatform {
+		t.printf("cluster id, member ids and token are given by %s", Plain(p.Platform))
+	} else {
+		t.printf("cluster id %s", p.ClusterID)
+	}
 	if p.Token != "" {
 		t.printf(", token %s", ShellWord(p.Token))
 	}

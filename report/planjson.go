@@ -3,6 +3,7 @@ package report
 import (
 	"io"
 
+	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/restore"
 )
 
@@ -11,9 +12,13 @@ func PlanJSON(w io.Writer, p *restore.Plan) error {
 	view := struct {
 		SchemaVersion int `json:"schemaVersion"`
 		*restore.Plan
+		ClusterID    *inspect.ID       `json:"clusterID"` // null when it is not the plan that gives it
 		Losses       []lossView        `json:"losses"`
 		Alternatives []alternativeView `json:"alternatives"`
-	}{1, p, make([]lossView, len(p.Losses)), make([]alternativeView, len(p.Alternatives))}
+	}{1, p, nil, make([]lossView, len(p.Losses)), make([]alternativeView, len(p.Alternatives))}
+	if p.Refused == nil && !p.IDsByPlatform {
+		view.ClusterID = &p.ClusterID
+	}
 	for i, l := range p.Losses {
 		view.Losses[i] = viewLoss(l)
 	}

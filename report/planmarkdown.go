@@ -17,7 +17,11 @@ func PlanMarkdown(w io.Writer, p *restore.Plan) error {
 	}
 	m.printf("# Restore runbook\n\n%s.\n\n", markdown(planSentence(p)))
 	m.printf("- Why: %s\n", markdown(p.Reason))
-	m.printf("- Cluster id %s", p.ClusterID)
+	if p.IDsByPlatform {
+		m.printf("- Cluster id, member ids and token are given by %s", markdown(p.Platform))
+	} else {
+		m.printf("- Cluster id %s", p.ClusterID)
+	}
 	if p.Token != "" {
 		m.printf(", token %s", code(p.Token))
 	}
@@ -33,6 +37,9 @@ func PlanMarkdown(w io.Writer, p *restore.Plan) error {
 	for _, list := range [][]restore.Member{p.Members, p.Joining} {
 		for _, member := range list {
 			id := "given when it joins"
+			if p.IDsByPlatform {
+				id = "given by the platform"
+			}
 			if member.MemberID != nil {
 				id = member.MemberID.String()
 			}

@@ -33,7 +33,7 @@ func PlanScripts(p *restore.Plan) []Script {
 	}
 	list := []Script{{"runbook.md", runbook.Bytes(), 0o600}}
 	if len(p.Here) > 0 {
-		list = append(list, Script{"00-here.sh", script(p, "where the evidence is", "here", p.Here, []restore.Phase{restore.PhaseHere}), 0o700})
+		list = append(list, Script{"00-here.sh", script(p, "where the evidence is", "here", p.Here, append([]restore.Phase{restore.PhaseHere}, restore.Phases...)), 0o700})
 	}
 	for i, h := range p.Hosts {
 		name := fmt.Sprintf("%02d-%s.sh", i+1, harmless(h.Name))
@@ -110,8 +110,12 @@ func writeStep(b *bytes.Buffer, id string, s restore.Step) {
 		fmt.Fprintf(b, "\t\tin_background %s %s %s\n", ShellWord(s.LogTo), ShellWord(s.PIDFile), call)
 	case s.StdoutTo != "":
 		fmt.Fprintf(b, "\t\tto_file %s %s\n", ShellWord(s.StdoutTo), call)
+	case s.AppendTo != "":
+		fmt.Fprintf(b, "\t\tappend_to %s %s\n", ShellWord(s.AppendTo), call)
 	case s.IfThere:
 		fmt.Fprintf(b, "\t\tif_there %s\n", call)
+	case e != nil && e.Empty:
+		fmt.Fprintf(b, "\t\texpect_nothing %d %s\n", e.Seconds, call)
 	case e != nil:
 		fmt.Fprintf(b, "\t\texpect %d %s %s\n", e.Seconds, ShellWord(e.Contains), call)
 	default:
@@ -124,6 +128,8 @@ func guardCall(g restore.Guard) string {
 	switch g.Kind {
 	case restore.GuardInUse:
 		return "refuse_in_use " + ShellWord(g.Path)
+	case restore.GuardMissing:
+		return "refuse_missing " + ShellWord(g.Path)
 	case restore.GuardExists:
 		return "refuse_existing " + ShellWord(g.Path)
 	case restore.GuardDigest:

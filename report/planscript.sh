@@ -71,6 +71,25 @@ expect() {
 	stop "expected: $check"
 }
 
+# expect_nothing SECONDS COMMAND... repeats a command until it succeeds and says nothing.
+expect_nothing() {
+	left=$1
+	shift
+	say "+ $*"
+	while :; do
+		if "$@" >"$state/out" 2>&1 && ! [ -s "$state/out" ]; then
+			return
+		fi
+		if [ "$left" -le 0 ]; then
+			break
+		fi
+		left=$((left - 1))
+		sleep 1
+	done
+	tee -a "$state/log" <"$state/out" >&2
+	stop "expected: $check"
+}
+
 # to_file FILE COMMAND... writes the file as a whole or not at all.
 to_file() {
 	file=$1
@@ -80,6 +99,21 @@ to_file() {
 		mv "$file.part" "$file"
 		return
 	fi
+	tee -a "$state/log" <"$state/out" >&2
+	stop "that failed"
+}
+
+# append_to FILE COMMAND... adds what the command says to the file, all of it or nothing.
+append_to() {
+	file=$1
+	shift
+	say "+ $* >>$file"
+	cp -p -- "$file" "$file.part" || stop "$file cannot be copied"
+	if "$@" >>"$file.part" 2>"$state/out"; then
+		mv "$file.part" "$file"
+		return
+	fi
+	rm -f "$file.part"
 	tee -a "$state/log" <"$state/out" >&2
 	stop "that failed"
 }
@@ -139,6 +173,13 @@ refuse_in_use() {
 refuse_existing() {
 	if [ -e "$1" ] || [ -L "$1" ]; then
 		stop "$1 exists"
+	fi
+}
+
+# refuse_missing stops when there is nothing: etcd would begin a new, empty cluster.
+refuse_missing() {
+	if ! [ -e "$1" ]; then
+		stop "$1 is not there"
 	fi
 }
 

@@ -45,7 +45,10 @@ func planPhases(p *restore.Plan) []planPhase {
 			phases = append(phases, planPhase{title, items})
 		}
 	}
-	add(phaseTitles[restore.PhaseHere], []restore.Host{{Steps: p.Here}})
+	add(phaseTitles[restore.PhaseHere], []restore.Host{{Steps: ofPhase(p.Here, restore.PhaseHere)}})
+	for _, phase := range restore.Phases {
+		add(string(phase)+", from where the evidence is", []restore.Host{{Steps: ofPhase(p.Here, phase)}})
+	}
 	for _, phase := range restore.Phases {
 		if phase == restore.PhaseJoin {
 			for _, h := range p.Hosts {

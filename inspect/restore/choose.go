@@ -63,11 +63,11 @@ func (b *builder) build() *refusal {
 	}
 	b.describeFile()
 	b.identify()
+	b.leaveToPlatform()
 	b.bump()
 	b.countLosses()
 	b.warnings()
-	b.restoreSteps()
-	return nil
+	return b.restoreSteps()
 }
 
 // chooseSource takes the source that is asked for, otherwise the best.

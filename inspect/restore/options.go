@@ -74,6 +74,9 @@ func (o *Options) Check() error {
 			return fmt.Errorf("--member: %s", why)
 		}
 	}
+	if err := o.checkPlatform(); err != nil {
+		return err
+	}
 	return checkTogether(o.Members)
 }
 

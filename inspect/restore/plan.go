@@ -38,12 +38,17 @@ type Plan struct {
 	ClusterID inspect.ID `json:"clusterID"` // that will come out
 	Members   []Member   `json:"members"`   // that are restored, by name
 	Joining   []Member   `json:"joining"`   // that join afterwards, one at a time, by name
+	// IDsByPlatform says that the platform gives token, names, URLs and ids itself: Token is
+	// "", ClusterID is 0, and members have no id.
+	IDsByPlatform bool `json:"idsByPlatform"`
 	// OldClusterID is that of the members in hand, nil when no source tells.
 	OldClusterID *inspect.ID `json:"oldClusterID"`
 
 	Revision Revision `json:"revision"`
 
-	Here  []Step `json:"here"` // where the evidence is, before anything on the hosts
+	// Here is done where the evidence is, before anything on the hosts. Where a tool speaks
+	// to the hosts from there it has steps of all phases, in their order.
+	Here  []Step `json:"here"`
 	Hosts []Host `json:"hosts"`
 
 	Losses       []Loss        `json:"losses"`
@@ -78,7 +83,7 @@ type Member struct {
 	PeerURLs   []string `json:"peerURLs"`
 	ClientURLs []string `json:"clientURLs"` // where the old member of this name or URL was reached; empty when that is not known
 	// MemberID is the id that will come out; nil for one that joins, whose id depends on
-	// the time.
+	// the time, and where the platform gives ids.
 	MemberID *inspect.ID `json:"memberID"`
 
 	through string // the endpoints that are asked in place of its own; "" for its own
@@ -167,6 +172,7 @@ type GuardKind string
 const (
 	GuardInUse   GuardKind = "in-use"  // a process holds the database at Path
 	GuardExists  GuardKind = "exists"  // there is something at Path
+	GuardMissing GuardKind = "missing" // there is nothing at Path
 	GuardForeign GuardKind = "foreign" // the log at Path is of a cluster that is not among ClusterIDs
 	GuardDigest  GuardKind = "digest"  // the file at Path has not the digest SHA256
 )

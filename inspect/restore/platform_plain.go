@@ -8,7 +8,8 @@ import (
 // plain is etcd that a person starts and stops.
 func plain() *platform {
 	return &platform{
-		dataDir: "/var/lib/etcd",
+		dataDir:     "/var/lib/etcd",
+		stopClients: stopAPIServers, startClients: startAPIServers,
 		stop: func(_ *builder, m *Member) []Step {
 			return []Step{{
 				Why:   "stop etcd on the host of " + quoted(m.Name) + ", and whatever starts it again",

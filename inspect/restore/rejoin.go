@@ -42,10 +42,13 @@ func (b *builder) buildRejoin() *refusal {
 	}
 	b.warnRejoin(lost)
 	b.warnContent()
+	if b.platform.rejoin != nil {
+		return b.platform.rejoin(b, lost)
+	}
 	for i := range b.p.Members {
 		m := &b.p.Members[i]
 		h := Host{Name: m.Name}
-		h.add(b.phase(PhaseStart, b.call(b.platform.start, m))...)
+		h.add(b.phase(PhaseStart, b.needData(b.call(b.platform.start, m)))...)
 		h.add(b.phase(PhaseVerify, b.verify(m))...)
 		b.p.Hosts = append(b.p.Hosts, h)
 	}
@@ -120,6 +123,7 @@ func (b *builder) joiningHost(m *Member, there, others []Member, replaces *inspe
 	ask.through = strings.Join(endpoints, ",")
 	cluster := initialCluster(slices.Concat(there, others, []Member{*m}))
 	var steps []Step
+	h.add(b.phase(PhasePrepare, b.call(b.platform.look, m))...)
 	if b.p.Way != WayRejoin {
 		h.add(b.phase(PhaseStop, b.stopAll(m))...)
 	} else {

@@ -19,6 +19,10 @@ func (b *builder) bump() {
 	r := &b.p.Revision
 	r.Source = deref(b.member.Backend.Revision)
 	r.Highest = b.highestRevision()
+	if b.platform.revisions != "" {
+		b.p.warn("revisions", b.platform.revisions, b.restartWhat())
+		return
+	}
 	if b.member.Backend.Kubernetes == nil {
 		if r.Highest > r.Source {
 			b.p.warn("revisions", fmt.Sprintf("clients may have seen revision %d, and the restored store goes on at %d", r.Highest, r.Source+1),

@@ -47,9 +47,10 @@ func (b *builder) restoreSteps() *refusal {
 func (b *builder) restoredHost(m *Member) Host {
 	h := Host{Name: m.Name}
 	h.add(b.prepare()...)
+	h.add(b.phase(PhasePrepare, b.call(b.platform.look, m))...)
 	h.add(b.phase(PhaseStop, b.stopAll(m))...)
 	h.add(b.phase(PhaseRestore, b.restoreDir(m))...)
-	h.add(b.phase(PhaseStart, b.call(b.platform.start, m))...)
+	h.add(b.phase(PhaseStart, b.needData(b.call(b.platform.start, m)))...)
 	h.add(b.phase(PhaseVerify, b.verify(m))...)
 	h.add(b.phase(PhaseResume, b.call(b.platform.startClients, m))...)
 	return h
@@ -74,8 +75,8 @@ func (b *builder) call(make func(*builder, *Member) []Step, m *Member) []Step {
 	return make(b, m)
 }
 
-// prepare looks whether all is there, and changes nothing.
-func (b *builder) prepare() []Step {
+// sameFile looks whether the file is on the host, and is that of the plan.
+func (b *builder) sameFile() Step {
 	f := &b.p.File
 	look := Step{
 		Why:   "the file must be the same on every host: members that are restored from different ones diverge without a word",
@@ -83,10 +84,18 @@ func (b *builder) prepare() []Step {
 		Check: "the digest is the same on every host",
 		IfNot: "copy the file again",
 	}
+	if len(b.p.Members) == 1 {
+		look.Why, look.Check = "the file must be the one that was examined", "the digest is the one where the evidence is"
+	}
 	if f.SHA256 != nil {
 		look.Expect = &Expect{Contains: *f.SHA256}
 		look.Check = "it prints " + *f.SHA256
 	}
+	return look
+}
+
+// prepare looks whether all is there, and changes nothing.
+func (b *builder) prepare() []Step {
 	version := Step{
 		Why:   fmt.Sprintf("the restore must be done by the tool of the version that will run, %s", b.version),
 		Argv:  b.command([]string{b.version.restoreTool(), "version"}),
@@ -94,7 +103,7 @@ func (b *builder) prepare() []Step {
 		IfNot: "install that version's " + b.version.restoreTool(),
 	}
 	version.Expect = &Expect{Contains: ": " + b.version.String()}
-	return b.phase(PhasePrepare, []Step{look, version})
+	return b.phase(PhasePrepare, []Step{b.sameFile(), version})
 }
 
 // stopAll stops what uses etcd, then etcd.
@@ -374,11 +383,18 @@ func (b *builder) hereSteps() {
 		Check: "note it",
 		IfNot: "",
 	}
+	if b.platform.local || len(p.Members) == 1 {
+		digest.Why = "the file must be the one that was examined"
+	}
 	if p.File.SHA256 != nil {
 		digest.Expect, digest.Check = &Expect{Contains: *p.File.SHA256}, "it prints "+*p.File.SHA256
 		digest.IfNot = "the file has changed since it was examined: plan again"
 	}
 	p.Here = append(p.Here, b.phase(PhaseHere, []Step{digest})...)
+	if b.platform.local {
+		p.File.OnHost = file
+		return
+	}
 	for _, m := range p.Members {
 		host := hostOf(m.PeerURLs[0])
 		if strings.Contains(host, ":") {

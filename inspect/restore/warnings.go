@@ -21,6 +21,9 @@ func (b *builder) warnings() {
 	b.warnKubernetes()
 	b.warnMembers()
 	b.warnOldMembers()
+	if b.platform.warn != nil {
+		b.platform.warn(b)
+	}
 	if b.p.Way == WayForceNewCluster {
 		b.p.warn("isolation", "the copy that is started keeps the ids of the old cluster and knows its peers' URLs", "do it on a machine that cannot reach the old members, or under unshare -n with the loopback up")
 		if b.authEnabled() {
