@@ -95,6 +95,15 @@ func (c container) client(_ *builder, m *Member) []string {
 	return []string{"docker", "exec", "--env=ETCDCTL_API=3", "--env=ETCDCTL_ENDPOINTS=" + m.endpoint(), "etcd", "etcdctl"}
 }
 
+// remoteScript runs etcdctl in a container of its own, with the mounts and the
+// environment of the one that is stopped: those have the certificates on RKE.
+const remoteScript = `image=$(docker inspect -f "{{.Config.Image}}" etcd) && endpoints=$1 && shift && docker inspect -f "{{range .Config.Env}}{{println .}}{{end}}" etcd | ` +
+	`docker run --rm --net=host --volumes-from=etcd:ro --security-opt=label=disable --env-file=/dev/stdin --env=ETCDCTL_API=3 --env=ETCDCTL_ENDPOINTS="$endpoints" --entrypoint=etcdctl "$image" "$@"`
+
+func (c container) remote(_ *builder, m *Member) []string {
+	return []string{"sh", "-c", remoteScript, "sh", m.endpoint()}
+}
+
 func (c container) start(b *builder, _ *Member) []Step {
 	return []Step{{
 		Why:   "start etcd; the --initial flags of its command do nothing any more",
@@ -105,14 +114,14 @@ func (c container) start(b *builder, _ *Member) []Step {
 		Why:   "docker may start it again from now on",
 		Argv:  []string{"docker", "update", "--restart=always", "etcd"},
 		Check: "it prints etcd",
-		IfNot: "do it before the host is restarted",
+		IfNot: "do it before the host is restarted; the policy that it had is in " + b.onHost("etcd-container.json") + " under RestartPolicy",
 	}}
 }
 
 func (c container) join(b *builder, m *Member, initialCluster string) []Step {
 	return []Step{{
 		Why: "make the container again as it was (" + b.onHost("etcd-container.json") + " says how; docker rename etcd etcd-old first), with --initial-cluster-state=existing, --initial-cluster=" +
-			initialCluster + " and --initial-advertise-peer-urls=" + strings.Join(m.PeerURLs, ","),
+			asPrinted(initialCluster) + " and --initial-advertise-peer-urls=" + plainOr(strings.Join(m.PeerURLs, ","), "(its peer URLs)"),
 		Check: "docker logs etcd shows that it joined",
 		IfNot: "docker logs etcd; \"member count is unequal\" means that --initial-cluster is not what member add printed",
 	}}
@@ -120,7 +129,7 @@ func (c container) join(b *builder, m *Member, initialCluster string) []Step {
 
 func (c container) platform() *platform {
 	return &platform{
-		dataDir: "/var/lib/etcd", look: c.look, stop: c.stop, command: c.command, inside: c.inside, client: c.client, start: c.start, join: c.join,
+		dataDir: "/var/lib/etcd", look: c.look, stop: c.stop, command: c.command, inside: c.inside, client: c.client, remote: c.remote, start: c.start, join: c.join,
 		stopClients: stopAPIServers, startClients: startAPIServers,
 	}
 }

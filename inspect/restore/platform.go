@@ -28,6 +28,8 @@ type platform struct {
 	inside  func(b *builder, path string) string
 	// client is etcdctl with what it needs to reach a member's server.
 	client func(b *builder, m *Member) []string
+	// remote is the same on a host whose own etcd is stopped; nil when client works there.
+	remote func(b *builder, m *Member) []string
 	// join makes etcd of a host join the members that are there; id is the argument
 	// --initial-cluster.
 	join func(b *builder, m *Member, initialCluster string) []Step
@@ -234,6 +236,23 @@ func (b *builder) hashedCopy(from, to string) []Step {
 		Check:    to + " has " + size + "; etcd-forensics verify finds its hash right",
 		IfNot:    "without openssl: sha256sum prints the same in hex, which xxd -r -p turns into bytes",
 	}}
+}
+
+// plainBytes mean nothing to a shell.
+const plainBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:,=@+[]"
+
+// plainOr gives a text for a command or setting within a sentence, which people copy
+// without quoting it; what a shell could take for more is left out of there.
+func plainOr(s, otherwise string) string {
+	if s == "" || strings.Trim(s, plainBytes) != "" {
+		return otherwise
+	}
+	return s
+}
+
+// asPrinted is the value of --initial-cluster within a sentence.
+func asPrinted(initialCluster string) string {
+	return plainOr(initialCluster, "(what member add has printed as ETCD_INITIAL_CLUSTER)")
 }
 
 // names lists members in a sentence.

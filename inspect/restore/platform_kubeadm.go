@@ -7,6 +7,12 @@ import (
 
 const manifests = "/etc/kubernetes/manifests"
 
+// etcdPKI are the certificates with which kubeadm's own probe asks etcd.
+var etcdPKI = []string{
+	"--cacert=/etc/kubernetes/pki/etcd/ca.crt",
+	"--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt", "--key=/etc/kubernetes/pki/etcd/healthcheck-client.key",
+}
+
 // kubeadm is etcd as a static pod on control plane nodes, one ("single") or on each of
 // several ("stacked"): data through a hostPath volume, certificates in
 // /etc/kubernetes/pki/etcd, no token of its own (kubernetes, cmd/kubeadm/app/phases/etcd/local.go).
@@ -20,12 +26,12 @@ func kubeadm() *platform {
 				Why:    "the static pod must agree with the plan: etcd started on another directory comes up empty",
 				Argv:   []string{"grep", "-E", "--", "--(name|data-dir|wal-dir|initial-cluster|initial-advertise-peer-urls|force-new-cluster)=|path: ", path.Join(manifests, "etcd.yaml")},
 				Expect: &Expect{Contains: "--name=" + m.Name},
-				Check:  "--name=" + m.Name + ", --data-dir and the volume's hostPath " + b.p.DataDir + ", --initial-advertise-peer-urls=" + strings.Join(m.PeerURLs, ",") + ", no --force-new-cluster",
+				Check:  "--name=" + m.Name + ", --data-dir and the volume's hostPath " + b.p.DataDir + ", --initial-advertise-peer-urls=" + plainOr(strings.Join(m.PeerURLs, ","), "(its peer URLs)") + ", no --force-new-cluster",
 				IfNot:  "plan again with --member and --data-dir as they are there",
 			}}
 		},
 		stopClients: func(b *builder, m *Member) []Step {
-			steps := b.keepKubernetes()
+			steps := b.keepKubernetes("pki")
 			steps = append(steps, b.moveManifests("stop the API server, the controller manager and the scheduler", "kube-apiserver", "kube-controller-manager", "kube-scheduler")...)
 			if b.isFirstHost(m) {
 				steps = append(steps, Step{
@@ -39,11 +45,13 @@ func kubeadm() *platform {
 		stop: func(b *builder, _ *Member) []Step { return b.moveManifests("stop etcd", "etcd") },
 		client: func(_ *builder, m *Member) []string {
 			// The image has no shell; the certificates are mounted where they lie on the host.
-			return []string{
+			return append([]string{
 				"sh", "-c", `id=$(crictl ps -q --name "^etcd\$") && [ -n "$id" ] && exec crictl exec "$id" "$@"`, "sh",
-				"etcdctl", "--endpoints=" + m.endpoint(), "--cacert=/etc/kubernetes/pki/etcd/ca.crt",
-				"--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt", "--key=/etc/kubernetes/pki/etcd/healthcheck-client.key",
-			}
+				"etcdctl", "--endpoints=" + m.endpoint(),
+			}, etcdPKI...)
+		},
+		remote: func(_ *builder, m *Member) []string {
+			return append([]string{"etcdctl", "--endpoints=" + m.endpoint()}, etcdPKI...)
 		},
 		start: func(b *builder, _ *Member) []Step {
 			return []Step{b.putBack("start etcd; --initial-cluster-state=existing in its manifest does nothing any more", "etcd",
@@ -64,8 +72,8 @@ func kubeadm() *platform {
 		},
 		join: func(b *builder, m *Member, initialCluster string) []Step {
 			return []Step{{
-				Why: "in " + b.manifest("etcd") + " set --initial-cluster-state=existing, --initial-cluster=" + initialCluster +
-					" and --initial-advertise-peer-urls=" + strings.Join(m.PeerURLs, ","),
+				Why: "in " + b.manifest("etcd") + " set --initial-cluster-state=existing, --initial-cluster=" + asPrinted(initialCluster) +
+					" and --initial-advertise-peer-urls=" + plainOr(strings.Join(m.PeerURLs, ","), "(its peer URLs)"),
 				Check: "grep initial- shows them",
 				IfNot: "or let kubeadm do all of this: here kubeadm reset -f when " + b.kept() + " holds the old data; on a node that runs kubeadm init phase upload-certs --upload-certs and kubeadm token create --print-join-command; then here kubeadm join ... --control-plane --certificate-key KEY, which adds the member itself (so undo member add first) and hangs when the members' peer URL is http://localhost:2380",
 			}, b.putBack("start etcd, which gets the data from the others", "etcd", "crictl logs of it shows that it joined", "crictl logs; \"member count is unequal\" means that --initial-cluster is not what member add printed")}
@@ -86,14 +94,14 @@ func (b *builder) manifest(name string) string {
 	return path.Join(b.onHost("manifests"), name+".yaml")
 }
 
-// keepKubernetes keeps certificates, keys and manifests.
-func (b *builder) keepKubernetes() []Step {
+// keepKubernetes keeps certificates, keys and manifests; holds is the folder of the first.
+func (b *builder) keepKubernetes(holds string) []Step {
 	kept := b.onHost("etc-kubernetes")
 	return []Step{{
 		Why:    "keep certificates, keys and manifests",
 		Argv:   []string{"cp", "-a", "/etc/kubernetes", kept},
 		Clears: kept,
-		Check:  kept + "/pki is there",
+		Check:  kept + "/" + holds + " is there",
 		IfNot:  "make the folder " + b.p.WorkDir + " first",
 	}, {
 		Why:   "a place for the manifests of stopped pods, outside of " + manifests,

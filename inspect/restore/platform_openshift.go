@@ -72,7 +72,7 @@ func (o openshift4) hosts(b *builder) *refusal {
 	for _, m := range b.p.Joining {
 		j := Host{Name: m.Name}
 		stop := b.moveOpenShiftPods()
-		stop = append(stop, keepStep("the member of this host must not come back: keep its data aside; "+m.Name+" gets it anew", b.p.DataDir+"/member", b.onHost("member"), "stop what holds it"))
+		stop = append(stop, keepStep("the member of this host must not come back as it was: keep its data aside; the operator makes a new one", b.p.DataDir+"/member", b.onHost("member"), "stop what holds it"))
 		stop[len(stop)-1].Refuses = append(stop[len(stop)-1].Refuses, Guard{Kind: GuardInUse, Path: b.p.DataDir + "/member/snap/db"})
 		j.add(b.phase(PhaseStop, stop)...)
 		j.add(b.phase(PhaseJoin, []Step{{
@@ -87,7 +87,7 @@ func (o openshift4) hosts(b *builder) *refusal {
 
 // moveOpenShiftPods stops the API server and what belongs to it, and etcd last.
 func (b *builder) moveOpenShiftPods() []Step {
-	steps := b.keepKubernetes()
+	steps := b.keepKubernetes("static-pod-resources")
 	steps = append(steps, b.moveManifests("stop the API server, the controller manager and the scheduler", "kube-apiserver-pod", "kube-controller-manager-pod", "kube-scheduler-pod")...)
 	steps[len(steps)-1].Argv[4] = "^(kube-apiserver|kube-controller-manager|kube-scheduler)$"
 	etcd := b.moveManifests("stop etcd", "etcd-pod")
@@ -183,7 +183,7 @@ func (o openshift4) rejoin(b *builder, lost []inspect.MembershipMember) *refusal
 
 func (o openshift4) replace(b *builder, m *Member, old inspect.ID) []Step {
 	data := b.p.DataDir
-	steps := b.keepKubernetes()
+	steps := b.keepKubernetes("static-pod-resources")
 	steps = append(steps, b.moveManifests("stop the etcd that does not start", "etcd-pod")...)
 	steps[len(steps)-1].Argv[4] = "^(etcd|etcdctl|etcd-metrics|etcd-readyz|etcd-rev)$"
 	keep := keepStep("a member joins with an empty directory; keep the old data", data+"/member", b.onHost("member"), "stop what holds it")

@@ -21,7 +21,7 @@ func plain() *platform {
 		join: func(b *builder, m *Member, initialCluster string) []Step {
 			step := serverStep(b, m)
 			if len(step.Argv) == 0 {
-				step.Why += "; with --initial-cluster-state=existing and --initial-cluster=" + initialCluster + " this once"
+				step.Why += "; with --initial-cluster-state=existing and --initial-cluster=" + asPrinted(initialCluster) + " this once"
 				return []Step{step}
 			}
 			step.Why = "start etcd, which gets the data from the others"

@@ -43,8 +43,8 @@ func systemd() *platform {
 		},
 		join: func(b *builder, m *Member, initialCluster string) []Step {
 			return []Step{{
-				Why: "in the unit's settings put ETCD_INITIAL_CLUSTER_STATE=existing, ETCD_INITIAL_CLUSTER=" + initialCluster +
-					" and ETCD_INITIAL_ADVERTISE_PEER_URLS=" + strings.Join(m.PeerURLs, ",") + " (or the flags of the same names)",
+				Why: "in the unit's settings put ETCD_INITIAL_CLUSTER_STATE=existing, ETCD_INITIAL_CLUSTER=" + asPrinted(initialCluster) +
+					" and ETCD_INITIAL_ADVERTISE_PEER_URLS=" + plainOr(strings.Join(m.PeerURLs, ","), "(its peer URLs)") + " (or the flags of the same names)",
 				Check: "systemctl show etcd or its configuration file has them",
 				IfNot: "without them etcd says \"member count is unequal\" or \"has already been bootstrapped\"",
 			}, {

@@ -28,6 +28,9 @@ func (t talosLinux) all(b *builder) []Member {
 
 func node(m *Member) string { return hostOf(m.PeerURLs[0]) }
 
+// at is its address within a sentence.
+func at(m *Member) string { return plainOr(node(m), "ADDRESS") }
+
 func (t talosLinux) hosts(b *builder) *refusal {
 	p, first := b.p, &b.p.Members[0]
 	all := t.all(b)
@@ -52,7 +55,7 @@ func (t talosLinux) hosts(b *builder) *refusal {
 	}
 	steps := b.phase(PhasePrepare, prepare)
 	steps = append(steps, b.phase(PhaseStop, []Step{{
-		Why: "reset every control plane machine, API servers and etcd with it: talosctl -n " + strings.Join(nodes, ",") +
+		Why: "reset every control plane machine, API servers and etcd with it: talosctl -n " + plainOr(strings.Join(nodes, ","), "ADDRESS,...") +
 			" reset --graceful=false --reboot --system-labels-to-wipe=EPHEMERAL. This deletes all under /var on them, local volumes, too",
 		Check: "they have rebooted; talosctl service etcd says Preparing on each",
 		IfNot: "do not go on while one of them still runs the old etcd",
@@ -71,20 +74,20 @@ func (t talosLinux) hosts(b *builder) *refusal {
 		IfNot:  "talosctl dmesg; the machine configuration must be that of the old cluster",
 	}, {
 		Why: why, Argv: restore,
-		Check: "talosctl -n " + node(first) + " service etcd says Running, OK",
-		IfNot: "talosctl -n " + node(first) + " logs etcd; at \"already bootstrapped\" the machine was not reset",
+		Check: "talosctl -n " + at(first) + " service etcd says Running, OK",
+		IfNot: "talosctl -n " + at(first) + " logs etcd; at \"already bootstrapped\" the machine was not reset",
 	}})...)
 	steps = append(steps, b.phase(PhaseVerify, []Step{{
 		Why:    "etcd must be up",
 		Argv:   []string{"talosctl", "--nodes=" + node(first), "service", "etcd"},
 		Expect: &Expect{Contains: "Running", Seconds: 300},
 		Check:  "STATE is Running, HEALTH is OK",
-		IfNot:  "talosctl -n " + node(first) + " logs etcd",
+		IfNot:  "talosctl -n " + at(first) + " logs etcd",
 	}, {
 		Why:   "the content must be that of the evidence",
 		Argv:  append([]string{"sh", "-c", atLeastResourceVersion, fmt.Sprint(p.Revision.Source)}, "kubectl", "get", "--raw=/api/v1/namespaces?limit=1"),
 		Check: fmt.Sprintf("the revision is %d or a little more", p.Revision.Source),
-		IfNot: "talosctl -n " + node(first) + " logs etcd shows which file was restored",
+		IfNot: "talosctl -n " + at(first) + " logs etcd shows which file was restored",
 	}})...)
 	steps = append(steps, b.phase(PhaseResume, []Step{{
 		Why:   "on every worker talosctl -n ADDRESS service kubelet restart; also " + b.restartWhat(),
@@ -120,8 +123,8 @@ func (t talosLinux) rejoin(b *builder, lost []inspect.MembershipMember) *refusal
 		start = append(start, Step{
 			Why:   "etcd of " + quoted(m.Name) + " must run",
 			Argv:  []string{"talosctl", "--nodes=" + node(m), "service", "etcd", "start"},
-			Check: "talosctl -n " + node(m) + " service etcd says Running, OK",
-			IfNot: "talosctl -n " + node(m) + " logs etcd",
+			Check: "talosctl -n " + at(m) + " service etcd says Running, OK",
+			IfNot: "talosctl -n " + at(m) + " logs etcd",
 		})
 	}
 	for i := range b.p.Joining {
@@ -135,12 +138,12 @@ func (t talosLinux) rejoin(b *builder, lost []inspect.MembershipMember) *refusal
 		}, Step{
 			Why:   "the others forget the dead member first, so that the majority is counted without it",
 			Argv:  []string{"talosctl", "--nodes=" + node(&b.p.Members[0]), "etcd", "remove-member", lost[i].MemberID.String()},
-			Check: "talosctl -n " + node(&b.p.Members[0]) + " etcd members does not show it",
+			Check: "talosctl -n " + at(&b.p.Members[0]) + " etcd members does not show it",
 			IfNot: "older versions of talosctl take the name of the machine in place of the id",
 		}, Step{
-			Why:   "reset its machine, which then joins by itself: talosctl -n " + node(m) + " reset --graceful=false --reboot --system-labels-to-wipe=EPHEMERAL. This deletes all under /var on it, local volumes, too",
+			Why:   "reset its machine, which then joins by itself: talosctl -n " + at(m) + " reset --graceful=false --reboot --system-labels-to-wipe=EPHEMERAL. This deletes all under /var on it, local volumes, too",
 			Check: "talosctl etcd members shows it again",
-			IfNot: "talosctl -n " + node(m) + " logs etcd; never bootstrap it",
+			IfNot: "talosctl -n " + at(m) + " logs etcd; never bootstrap it",
 		})
 	}
 	b.p.Here = append(append(b.p.Here, b.phase(PhaseStart, start)...), b.phase(PhaseJoin, join)...)

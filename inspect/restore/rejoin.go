@@ -197,5 +197,5 @@ const (
 
 // asking is etcdctl for a member within a script, with the script's arguments before it.
 func (b *builder) asking(ask *Member, script string, args ...string) []string {
-	return append(append([]string{"sh", "-c", script, "sh"}, args...), b.client(ask)...)
+	return append(append([]string{"sh", "-c", script, "sh"}, args...), b.remote(ask)...)
 }

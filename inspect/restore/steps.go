@@ -136,6 +136,14 @@ func (b *builder) client(m *Member, args ...string) []string {
 	return append(append([]string(nil), prefix...), args...)
 }
 
+// remote is etcdctl for members on other hosts, where the host's own etcd is stopped.
+func (b *builder) remote(m *Member, args ...string) []string {
+	if b.platform.remote == nil {
+		return b.client(m, args...)
+	}
+	return append(b.platform.remote(b, m), args...)
+}
+
 // restoreDir makes the new data directory and puts it in place of the old one.
 func (b *builder) restoreDir(m *Member) []Step {
 	p := b.p
