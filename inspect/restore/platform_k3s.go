@@ -212,7 +212,7 @@ func (d distribution) rejoin(b *builder, lost []inspect.MembershipMember) *refus
 			node = node[:at]
 		}
 		forget := Step{
-			Why:   fmt.Sprintf("on a server that runs: kubectl delete node %s, with which %s takes the member %s (%s) out of etcd", plainOr(node, "NODE"), d.name, quoted(m.Name), lost[i].MemberID),
+			Why:   fmt.Sprintf("on a server that runs: %s delete node %s, with which %s takes the member %s (%s) out of etcd", strings.Join(d.kubectl, " "), plainOr(node, "NODE"), d.name, quoted(m.Name), lost[i].MemberID),
 			Check: "etcd has a member less; kubectl get nodes does not list it",
 			IfNot: "etcd's members are named after their node and eight hex digits",
 		}

@@ -26,7 +26,7 @@ func k3sExternal() *platform {
 			endpoints += b.p.Members[i].endpoint()
 		}
 		return []Step{{
-			Why:   "on every K3s server --datastore-endpoint must name the new members only: " + endpoints + " (in k3s.service or /etc/rancher/k3s/config.yaml; then systemctl daemon-reload)",
+			Why:   "on every K3s server --datastore-endpoint must name the new members only: " + plainOr(endpoints, "(their client URLs)") + " (in k3s.service or /etc/rancher/k3s/config.yaml; then systemctl daemon-reload)",
 			Check: "grep datastore-endpoint shows them",
 			IfNot: "K3s waits for members that are gone",
 		}, {

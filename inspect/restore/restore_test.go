@@ -279,7 +279,10 @@ func TestHarmfulMovesAreNeverMade(t *testing.T) {
 			c := caseOf(t, f.Name)
 			for _, version := range []string{"", "3.4.23", "3.5", "3.6.16", "3.7", "3.8"} {
 				for _, o := range []restore.Options{{}, {Single: true}, {Members: three}, {Members: three, Single: true, WALDir: "/wal"}} {
-					for _, platform := range restore.Platforms() {
+					for i, platform := range restore.Platforms() {
+						if version != "" && i%4 != 0 {
+							continue // platforms differ little by version
+						}
 						o.EtcdVersion, o.Platform = version, platform
 						p := restore.New(c, o)
 						for _, fault := range harms(p) {
@@ -304,10 +307,14 @@ func harms(p *restore.Plan) (faults []string) {
 		}
 		return faults
 	}
-	if len(p.Hosts) == 0 {
-		harm("no hosts")
+	hosts := p.Hosts
+	if len(hosts) == 0 { // all is done from where the evidence is
+		hosts = []restore.Host{{Name: "here", Steps: slices.DeleteFunc(slices.Clone(p.Here), func(s restore.Step) bool { return s.Phase == restore.PhaseHere })}}
+		if len(hosts[0].Steps) == 0 {
+			harm("no steps")
+		}
 	}
-	for _, h := range p.Hosts {
+	for _, h := range hosts {
 		last := 0
 		for _, s := range h.Steps {
 			at := slices.Index(restore.Phases, s.Phase)
@@ -315,8 +322,8 @@ func harms(p *restore.Plan) (faults []string) {
 				harm("%s: phase %s comes too late", h.Name, s.Phase)
 			}
 			last = at
-			if s.Why == "" || s.Argv == nil {
-				harm("%s: a step without a reason, or without a list of arguments", h.Name)
+			if s.Why == "" || s.Check == "" || s.IfNot == "" || s.Argv == nil {
+				harm("%s: a step without a reason, a check, a way out, or a list of arguments: %s", h.Name, s.Why)
 			}
 			line := strings.Join(s.Argv, " ")
 			for _, never := range []string{"--force-new-cluster", "--unsafe-no-fsync", "rm -r", "--endpoints= "} {
@@ -332,6 +339,9 @@ func harms(p *restore.Plan) (faults []string) {
 		}
 	}
 	for _, s := range p.Here {
+		if s.Why == "" || s.Check == "" || s.IfNot == "" || s.Argv == nil {
+			harm("here: a step without a reason, a check, a way out, or a list of arguments: %s", s.Why)
+		}
 		line := strings.Join(s.Argv, " ")
 		if strings.Contains(line, "--force-new-cluster") && !strings.Contains(line, "--data-dir=copy-") {
 			harm("the evidence itself is started: %s", line)

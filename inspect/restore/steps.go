@@ -389,7 +389,7 @@ func (b *builder) hereSteps() {
 		Why:   "this digest must be found on every host",
 		Argv:  []string{"sha256sum", file},
 		Check: "note it",
-		IfNot: "",
+		IfNot: "the file cannot be read: copy it anew",
 	}
 	if b.platform.local || len(p.Members) == 1 {
 		digest.Why = "the file must be the one that was examined"
@@ -487,7 +487,7 @@ func (b *builder) recoverFromCopy() []Step {
 			Why:   "its database now holds what the log held",
 			Argv:  []string{"cp", data + "/member/snap/db", b.p.File.Path},
 			Check: b.p.File.Path + " is there",
-			IfNot: "",
+			IfNot: "free disk space for it",
 		})
 	}
 	return append(steps, Step{
