@@ -61,7 +61,9 @@ func script(p *restore.Plan, host, key string, steps []restore.Step, phases []re
 	if key == "here" {
 		folder = "."
 	}
-	fmt.Fprintf(&b, "#!/bin/sh\n# Made by etcd-forensics plan, for %s.\n# Phases, in their order: %s. No host begins one before all have ended the one before.\nset -eu\n\n",
+	fmt.Fprintf(&b, "#!/bin/sh\n# Made by etcd-forensics plan, for %s.\n# Phases, in their order: %s. No host begins one before all have ended the one before.\n"+
+		// Scripts within steps expand their own words; a host may be called like a command.
+		"# shellcheck disable=SC2016,SC2209\nset -eu\n\n",
 		quoted([]byte(host)), strings.Join(there, " "))
 	fmt.Fprintf(&b, "host=%s\nphases=%s\nwork=%s\nstate=%s\n\n", ShellWord(host), ShellWord(strings.Join(there, " ")), ShellWord(folder), ShellWord(folder+"/"+p.Tag+"-state-"+key))
 	b.WriteString(scriptLibrary)

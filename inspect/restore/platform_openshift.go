@@ -35,8 +35,8 @@ func (o openshift4) hosts(b *builder) *refusal {
 	h := Host{Name: first.Name}
 	h.add(b.phase(PhasePrepare, []Step{b.sameFile(), {
 		Why:   "the script must be there: it comes with the release, which must be of the same z-stream as the backup",
-		Argv:  []string{"test", "-x", restoreScript},
-		Check: "it exits with 0; oc get clusterversion, or the name of the backup, tells the release",
+		Argv:  []string{"ls", "-l", restoreScript},
+		Check: "it is there; oc get clusterversion, or the name of the backup, tells the release",
 		IfNot: "this host is no control plane of OpenShift 4: plan with another member first (--member)",
 	}})...)
 	h.add(b.phase(PhaseStop, b.moveOpenShiftPods())...)

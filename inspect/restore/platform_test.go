@@ -124,7 +124,7 @@ func TestPlatformsDoWhatTheirDocumentationSays(t *testing.T) {
 			"/var/lib/rancher/rke2/server/db /var/lib/rancher/rke2/server/db.before-", "join b: systemctl start rke2-server",
 		}, []string{"cis", "rancher", "server-token", "reset-flag"}},
 		{"openshift", database, false, []string{
-			"prepare a: test -x /usr/local/bin/cluster-restore.sh", "stop a: sh -c d=$1", "/etc/kubernetes/manifests/kube-apiserver-pod.yaml", "stop a: crictl ps -q --name ^(kube-apiserver|", "/etc/kubernetes/manifests/etcd-pod.yaml",
+			"prepare a: ls -l /usr/local/bin/cluster-restore.sh", "stop a: sh -c d=$1", "/etc/kubernetes/manifests/kube-apiserver-pod.yaml", "stop a: crictl ps -q --name ^(kube-apiserver|", "/etc/kubernetes/manifests/etcd-pod.yaml",
 			"stop b: sh -c if [ -e", "/var/lib/etcd/member", "restore a: mkdir -p -m 700", "-backup/snapshot_", "restore a: openssl dgst -sha256 -binary", "restore a: by hand: put static_kuberesources_*.tar.gz",
 			"/var/lib/etcd-backup/member /var/lib/etcd-backup/before-", "restore a: find /var/lib/etcd -mindepth 1", "restore a: ETCD_ETCDCTL_RESTORE_ENABLE_BUMP=true /usr/local/bin/cluster-restore.sh /var/lib/etcd-restore/",
 			"start a: systemctl restart kubelet", "oc get --raw=/readyz", "resume a: by hand: until the cluster is stable again", `"forceRedeploymentReason":"recovery-`, "join b: by hand: the operator puts",
