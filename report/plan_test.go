@@ -3,6 +3,8 @@ package report_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -152,6 +154,39 @@ func outlineStep(s restore.Step, scripts *[]string) string {
 		line += " >>" + s.AppendTo
 	}
 	return line
+}
+
+// TestIDsOfThePlatformAreNotClaimed: where it gives them, no form of a plan has any.
+func TestIDsOfThePlatformAreNotClaimed(t *testing.T) {
+	t.Chdir(t.TempDir())
+	c := evidenceOf(t, "healthy-3.6", "snapshot.db")
+	for platform, own := range map[string]bool{"systemd": false, "k3s": true, "openshift": true, "talos": true, "kops": true} {
+		p := restore.New(c, restore.Options{Platform: platform})
+		var text, asJSON, runbook bytes.Buffer
+		if err := errors.Join(report.Plan(&text, p, report.TextOptions{}), report.PlanJSON(&asJSON, p), report.PlanMarkdown(&runbook, p)); err != nil {
+			t.Fatal(err)
+		}
+		var view struct {
+			ClusterID, OldClusterID *string
+			Token                   string
+			IDsByPlatform           bool
+			Members                 []struct{ MemberID *string }
+		}
+		if err := json.Unmarshal(asJSON.Bytes(), &view); err != nil {
+			t.Fatal(err)
+		}
+		if (view.ClusterID == nil) != own || (view.Token == "") != own || view.IDsByPlatform != own || (view.Members[0].MemberID == nil) != own {
+			t.Errorf("%s: JSON says %+v", platform, view)
+		}
+		for form, said := range map[string]string{"text": text.String(), "markdown": runbook.String()} {
+			if given := strings.Contains(said, "member ids and token are given by "+platform); given != own {
+				t.Errorf("%s: %s says %v that it gives the ids", platform, form, given)
+			}
+			if strings.Contains(said, "etcd-restore-") == own {
+				t.Errorf("%s: %s has a token: %v", platform, form, !own)
+			}
+		}
+	}
 }
 
 // somePlans are plans of every platform, way and form, by a name for tests.

@@ -46,6 +46,9 @@ func rejoinDCOS(b *builder, lost []inspect.MembershipMember) *refusal {
 		}})...)
 	}
 	b.p.warn("backup", "when a second member is lost, the cluster can only be made anew from its own backup", "dcos kubernetes backup first, and a snapshot: dcos task exec SERVICE__etcd-0-peer find . -name etcdctl -exec {} --endpoints https://etcd-0-peer.SERVICE.mesos:2379 --cacert ca-crt.pem --cert etcd-crt.pem --key etcd-key.pem snapshot save etcd-0-peer.db ;")
+	for i := range lost {
+		b.p.Here = append(b.p.Here, b.reallyLost(&lost[i])...)
+	}
 	b.p.Here = append(b.p.Here, steps...)
 	return nil
 }

@@ -216,6 +216,7 @@ func (d distribution) rejoin(b *builder, lost []inspect.MembershipMember) *refus
 			Check: "etcd has a member less; kubectl get nodes does not list it",
 			IfNot: "etcd's members are named after their node and eight hex digits",
 		}
+		h.add(b.reallyLost(&lost[i])...)
 		h.add(b.phase(PhaseStop, d.stop(b))...)
 		h.add(b.phase(PhaseJoin, append([]Step{forget}, d.join(b)...))...)
 		b.p.Hosts = append(b.p.Hosts, h)

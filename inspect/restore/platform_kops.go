@@ -132,6 +132,9 @@ func (k kopsEtcdManager) rejoin(b *builder, lost []inspect.MembershipMember) *re
 			IfNot: "/var/log/etcd.log of the leader says why not",
 		}})...)
 	}
+	for i := range lost {
+		b.p.Here = append(b.p.Here, b.reallyLost(&lost[i])...)
+	}
 	b.p.Here = append(b.p.Here, steps...)
 	return nil
 }

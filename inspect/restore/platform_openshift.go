@@ -175,6 +175,7 @@ func (o openshift4) rejoin(b *builder, lost []inspect.MembershipMember) *refusal
 	}
 	for i, m := range b.p.Joining {
 		h := Host{Name: m.Name}
+		h.add(b.reallyLost(&lost[i])...)
 		h.add(b.phase(PhaseJoin, o.replace(b, &m, lost[i].MemberID))...)
 		b.p.Hosts = append(b.p.Hosts, h)
 	}

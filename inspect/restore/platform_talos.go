@@ -146,6 +146,9 @@ func (t talosLinux) rejoin(b *builder, lost []inspect.MembershipMember) *refusal
 			IfNot: "talosctl -n " + at(m) + " logs etcd; never bootstrap it",
 		})
 	}
+	for i := range lost {
+		b.p.Here = append(b.p.Here, b.reallyLost(&lost[i])...)
+	}
 	b.p.Here = append(append(b.p.Here, b.phase(PhaseStart, start)...), b.phase(PhaseJoin, join)...)
 	return nil
 }

@@ -55,17 +55,23 @@ func (b *builder) buildRejoin() *refusal {
 	there := append([]Member(nil), b.p.Members...)
 	for i := range b.p.Joining {
 		h := b.joiningHost(&b.p.Joining[i], there, b.stillMembers(lost[i+1:]), &lost[i].MemberID)
-		if !b.inHand(lost[i].MemberID) {
-			h.Steps = append(b.phase(PhaseJoin, []Step{{
-				Why:   "make sure that the directory of " + quoted(lost[i].Name) + " is really lost: it was not in hand, so nothing here shows that",
-				Check: "it cannot be read, or etcd does not start on it; otherwise start etcd on it and leave these steps out: it catches up by itself",
-				IfNot: "",
-			}}), h.Steps...)
-		}
+		h.Steps = append(b.reallyLost(&lost[i]), h.Steps...)
 		b.p.Hosts = append(b.p.Hosts, h)
 		there = append(there, b.p.Joining[i])
 	}
 	return nil
+}
+
+// reallyLost has a person look whether a member that is not in hand has to be replaced.
+func (b *builder) reallyLost(m *inspect.MembershipMember) []Step {
+	if b.inHand(m.MemberID) {
+		return nil
+	}
+	return b.phase(PhasePrepare, []Step{{
+		Why:   "make sure that the directory of " + quoted(m.Name) + " is really lost: it was not in hand, so nothing here shows that",
+		Check: "it cannot be read, or etcd does not start on it; otherwise start etcd on it and leave the steps of " + quoted(m.Name) + " out: it catches up by itself",
+		IfNot: "go on as it is said there",
+	}})
 }
 
 // stillMembers are the members that stay such while one of the lost is replaced: those
