@@ -78,6 +78,11 @@ func (d distribution) look(b *builder) []Step {
 		Check: "compare it with that of the nodes at the time of the backup",
 		IfNot: "install that version first",
 	}, {
+		Why:   "the restore command reads " + d.name + "'s configuration file, but not the flags of its unit",
+		Argv:  []string{"systemctl", "cat", d.unit},
+		Check: "--data-dir is not there, or " + d.dir(b) + "; no --cluster-reset; flags such as --node-name, --token and --secrets-encryption",
+		IfNot: "plan again with --data-dir (of etcd, which ends with " + embeddedEtcd + "), and give the other flags to the restore command as well",
+	}, {
 		Why:    "the server token must be the one of the time of the backup: what the servers share (CA, keys) is kept encrypted with it",
 		Argv:   []string{"sh", "-c", `[ -s "$1" ] && echo "the token is there"`, "sh", d.dir(b) + "/server/token"},
 		Expect: &Expect{Contains: "the token is there"},
