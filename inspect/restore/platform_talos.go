@@ -39,19 +39,13 @@ func (t talosLinux) hosts(b *builder) *refusal {
 		nodes = append(nodes, node(&all[i]))
 	}
 	prepare := []Step{{
-		Why:   "the machines must answer, and etcd must be beyond help: enough members that start lose nothing",
-		Argv:  []string{"talosctl", "--nodes=" + strings.Join(nodes, ","), "service", "etcd"},
+		Why:   "etcd must be beyond help, as enough members that start lose nothing: talosctl -n " + plainOr(strings.Join(nodes, ","), "ADDRESS,...") + " service etcd",
 		Check: "no majority of them is Running and healthy; none is of the machine type init",
 		IfNot: "where it is only stopped: talosctl -n ADDRESS service etcd start",
 	}}
 	for i := range all {
 		kept := "talos-" + p.Tag + "-" + harmlessName(fmt.Sprintf("%d-%s", i+1, all[i].Name))
-		prepare = append(prepare, Step{
-			Why:   "keep what " + quoted(all[i].Name) + " has: the reset deletes it",
-			Argv:  []string{"talosctl", "--nodes=" + node(&all[i]), "copy", "/var/lib/etcd", kept},
-			Check: kept + " holds member/snap/db, if the machine had any",
-			IfNot: "a machine that is gone has nothing to keep: go on without it",
-		})
+		prepare = append(prepare, t.keep(&all[i], kept))
 	}
 	steps := b.phase(PhasePrepare, prepare)
 	steps = append(steps, b.phase(PhaseStop, []Step{{
@@ -106,6 +100,15 @@ func (t talosLinux) hosts(b *builder) *refusal {
 	return nil
 }
 
+// keep copies what a machine has. A person does it, as the machine may be gone.
+func (t talosLinux) keep(m *Member, to string) Step {
+	return Step{
+		Why:   "keep what " + quoted(m.Name) + " has, if it answers, as the reset deletes it: talosctl -n " + at(m) + " copy /var/lib/etcd " + to,
+		Check: to + " holds member/snap/db, or the machine is gone",
+		IfNot: "do not reset a machine whose data is not kept",
+	}
+}
+
 // harmlessName keeps of a member's name what is harmless in a path.
 func harmlessName(name string) string {
 	return strings.Map(func(r rune) rune {
@@ -130,12 +133,7 @@ func (t talosLinux) rejoin(b *builder, lost []inspect.MembershipMember) *refusal
 	for i := range b.p.Joining {
 		m := &b.p.Joining[i]
 		kept := "talos-" + b.p.Tag + "-" + harmlessName(m.Name)
-		join = append(join, Step{
-			Why:   "keep what " + quoted(m.Name) + " has: the reset deletes it",
-			Argv:  []string{"talosctl", "--nodes=" + node(m), "copy", "/var/lib/etcd", kept},
-			Check: kept + " holds member/snap/db, if the machine had any",
-			IfNot: "a machine that is gone has nothing to keep: go on without it",
-		}, Step{
+		join = append(join, t.keep(m, kept), Step{
 			Why:   "the others forget the dead member first, so that the majority is counted without it",
 			Argv:  []string{"talosctl", "--nodes=" + node(&b.p.Members[0]), "etcd", "remove-member", lost[i].MemberID.String()},
 			Check: "talosctl -n " + at(&b.p.Members[0]) + " etcd members does not show it",

@@ -136,7 +136,7 @@ func TestPlatformsDoWhatTheirDocumentationSays(t *testing.T) {
 			"start here: by hand: restart etcd-manager", "resume here: by hand: delete addresses of API servers that are gone: etcdctl --endpoints=https://127.0.0.1:4001 del /registry/masterleases/", "resume here: by hand: start the API servers",
 		}, []string{"revisions", "two-clusters"}},
 		{"talos", database, false, []string{
-			"prepare here: talosctl --nodes=10.0.0.1,10.0.0.2,10.0.0.3 service etcd", "prepare here: talosctl --nodes=10.0.0.1 copy /var/lib/etcd", "prepare here: talosctl --nodes=10.0.0.3 copy /var/lib/etcd",
+			"talosctl -n 10.0.0.1,10.0.0.2,10.0.0.3 service etcd", "prepare here: by hand: keep what \"a\" has, if it answers, as the reset deletes it: talosctl -n 10.0.0.1 copy /var/lib/etcd talos-", "talosctl -n 10.0.0.3 copy /var/lib/etcd",
 			"stop here: by hand: reset every control plane machine, API servers and etcd with it: talosctl -n 10.0.0.1,10.0.0.2,10.0.0.3 reset --graceful=false --reboot --system-labels-to-wipe=EPHEMERAL",
 			"restore here: talosctl --nodes=10.0.0.1 service etcd", "restore here: talosctl --nodes=10.0.0.1 bootstrap --recover-from=", "--recover-skip-hash-check", "join here: talosctl --nodes=10.0.0.1 etcd members",
 		}, []string{"secrets", "ephemeral", "bootstrap", "members"}},
@@ -272,7 +272,7 @@ func TestOneLostMemberIsReplaced(t *testing.T) {
 		"rke2":      {"start m1: systemctl start rke2-server", "join m2: systemctl start rke2-server"},
 		"openshift": {"join m2: cp -a /etc/kubernetes", "/etc/kubernetes/manifests/etcd-pod.yaml", "/var/lib/etcd/member", "oc -n openshift-etcd exec etcd-m1 -c etcdctl -- etcdctl member remove 9feae7ddbad852a2", "oc -n openshift-etcd delete secret --ignore-not-found etcd-peer-m2 etcd-serving-m2 etcd-serving-metrics-m2", "single-master-recovery-", `"unsupportedConfigOverrides":null`},
 		"kops":      {"join here: by hand: replace \"m2\" (9feae7ddbad852a2)"},
-		"talos":     {"start here: talosctl", "join here: talosctl --nodes=127.0.0.1 copy", "etcd remove-member 9feae7ddbad852a2", "by hand: reset its machine"},
+		"talos":     {"start here: talosctl", "talosctl -n 127.0.0.1 copy /var/lib/etcd", "etcd remove-member 9feae7ddbad852a2", "by hand: reset its machine"},
 		"dcos":      {"join here: by hand: replace \"m2\" (9feae7ddbad852a2) on another agent: dcos kubernetes --name=SERVICE pod replace"},
 	} {
 		p := planned(t, c, restore.Options{Platform: platform})
@@ -308,7 +308,7 @@ func TestSentencesHoldNoCommandsOfTheEvidence(t *testing.T) {
 			for _, m := range evil {
 				rest = strings.ReplaceAll(rest, fmt.Sprintf("%q", m.Name), "")
 			}
-			for _, part := range []string{"$(", "rm -rf", "halt"} {
+			for _, part := range []string{"$(", "rm -rf", "`"} {
 				if len(s.Argv) == 0 && strings.Contains(rest, part) || strings.Contains(s.IfNot, part) {
 					t.Errorf("%s: %s; %s", platform, s.Why, s.IfNot)
 				}
