@@ -54,14 +54,16 @@ func (x *examination) alignLog(last int64) *alignment {
 // server/storage/mvcc/kvstore.go, NewStore: currentRev 1).
 const firstRevision = 2
 
-// fromTheBeginning says whether the log has every write that the store was ever made of. A
-// restored member's log begins with index 1, too: its first entries are membership
-// changes, and a snapshot record stands for the database it was given
-// (etcdutl/snapshot/v3_snapshot.go, saveWALAndSnap).
+// fromTheBeginning says whether the log has every write that the store was ever made of,
+// and all of them are at hand.
 func (x *examination) fromTheBeginning(first uint64) bool {
-	if first != 1 || x.writes.dropped {
-		return false
-	}
+	return first == 1 && !x.writes.dropped && !x.beganRestored()
+}
+
+// beganRestored says whether the log is that of a restored member. It begins with index 1,
+// too: its first entries are membership changes, and a snapshot record stands for the
+// database it was given (etcdutl/snapshot/v3_snapshot.go, saveWALAndSnap).
+func (x *examination) beganRestored() bool {
 	for _, s := range x.log.Snapshots {
 		changes := uint64(0)
 		for _, c := range x.log.ConfChanges {
@@ -70,10 +72,10 @@ func (x *examination) fromTheBeginning(first uint64) bool {
 			}
 		}
 		if s.Index > 0 && changes >= s.Index {
-			return false
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // reach gives the first entry from which on the log holds, without a break and proven,

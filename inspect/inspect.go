@@ -21,6 +21,7 @@ type Options struct {
 	Digest bool // compute SHA-256 of every file read
 	Limits Limits
 	Tokens []string // values of --initial-cluster-token to try besides Tokens
+	Prove  Prover   // proves databases by their logs; nil for not
 
 	blocks *maphash.Seed // of the sums by which several sources are compared
 }
@@ -63,6 +64,10 @@ func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case
 	for _, x := range all {
 		fail(x.checkFit(ctx))
 		x.listUnapplied(ctx)
+		if err := x.prove(ctx, sources); err != nil && failed == nil {
+			failed = err
+			c.Interrupted = true
+		}
 	}
 	fail(c.compare(ctx, all))
 	for _, x := range all {

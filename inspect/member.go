@@ -15,6 +15,8 @@ type Member struct {
 	Leftovers  []Leftover `json:"leftovers"`
 	Membership Membership `json:"membership"`
 	Startup    []Startup  `json:"startup"`
+	// Proof is there when it was asked for and the source has a log and a database.
+	Proof *Proof `json:"proof,omitempty"`
 
 	// NotExamined says what was left out, and why; empty when nothing was.
 	NotExamined []string `json:"notExamined"`

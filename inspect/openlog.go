@@ -31,6 +31,7 @@ type LogReading struct {
 	// Clock estimates when entries were written.
 	Clock *LogClock
 
+	x       *examination
 	cuts    []cut
 	last    uint64  // index of the entry that was visited last
 	writes  []write // with their revisions, see below
@@ -49,11 +50,51 @@ type cut struct {
 // OpenLog reads a WAL, and of the database beside it what tells which entries are
 // committed and which revisions they produced.
 func OpenLog(ctx context.Context, s *source.Source, limits Limits) (*LogReading, error) {
+	rs, err := readLogs(ctx, []*source.Source{s}, limits)
+	if err != nil {
+		return nil, err
+	}
+	r := rs[0]
+	if r.NoRevisions == "" {
+		r.align(r.x)
+	}
+	return r, nil
+}
+
+// OpenLogs reads the WALs of several sources, and settles by all of them together which
+// entries are committed. Which revisions those produced is not asked.
+func OpenLogs(ctx context.Context, sources []*source.Source, limits Limits) ([]*LogReading, error) {
+	rs, err := readLogs(ctx, sources, limits)
+	for _, r := range rs {
+		r.NoRevisions = "not asked for"
+	}
+	return rs, err
+}
+
+func readLogs(ctx context.Context, sources []*source.Source, limits Limits) ([]*LogReading, error) {
+	var rs []*LogReading
+	var all []*examination
+	for _, s := range sources {
+		r, err := readLog(ctx, s, limits)
+		if err != nil {
+			return nil, err
+		}
+		rs, all = append(rs, r), append(all, r.x)
+	}
+	settleCommits(all)
+	for _, r := range rs {
+		r.finish(ctx)
+	}
+	return rs, nil
+}
+
+// readLog reads what one source says.
+func readLog(ctx context.Context, s *source.Source, limits Limits) (*LogReading, error) {
 	if len(s.WAL) == 0 {
 		return nil, fmt.Errorf("%s: %w", s.Path, ErrNoLog)
 	}
 	x := newExamination(s, Options{Limits: limits.orDefault()})
-	r := &LogReading{}
+	r := &LogReading{x: x}
 	x.visit = r.visit
 	if err := x.examineLog(ctx); err != nil {
 		return nil, err
@@ -62,17 +103,22 @@ func OpenLog(ctx context.Context, s *source.Source, limits Limits) (*LogReading,
 	if err := x.examineSnaps(ctx); err != nil {
 		return nil, err
 	}
-	why, err := x.consult(ctx)
-	if err != nil {
-		return nil, err
-	}
-	settleCommits([]*examination{x})
-	x.listUnapplied(ctx)
+	var err error
+	r.NoRevisions, err = x.consult(ctx)
 	x.findings = found // not those of other files
+	return r, err
+}
+
+// finish judges the log when it is settled what is committed.
+func (r *LogReading) finish(ctx context.Context) {
+	x := r.x
+	found := x.findings
+	x.listUnapplied(ctx)
+	x.findings = found
 	x.checkLog()
-	for _, f := range s.WAL {
+	for _, f := range x.src.WAL {
 		if how := f.Changed(); how != "" {
-			x.find(newFinding(CodeSourceChanged, s.Path, "the file changed while it was read: "+how).inFile(f.Path))
+			x.find(newFinding(CodeSourceChanged, x.src.Path, "the file changed while it was read: "+how).inFile(f.Path))
 		}
 	}
 	sortFindings(x.findings, map[string]int{})
@@ -80,10 +126,6 @@ func OpenLog(ctx context.Context, s *source.Source, limits Limits) (*LogReading,
 	if b := x.member.Backend; b != nil && b.ConsistentIndex != nil {
 		r.Applied = *b.ConsistentIndex
 	}
-	if r.NoRevisions = why; why == "" {
-		r.align(x)
-	}
-	return r, nil
 }
 
 // visit notes the entries that take the place of others. Of two cuts the later and
