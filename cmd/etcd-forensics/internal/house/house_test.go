@@ -30,14 +30,17 @@ var arrows = map[string][]string{
 
 	"cmd/etcd-forensics/internal/manpages": {"cmd/etcd-forensics/internal/cli"},
 
-	"cmd/etcd-forensics/internal/cli": {"inspect", "inspect/source", "inspect/query", "inspect/backup", "inspect/symptom", "inspect/restore", "inspect/rehearse", "report"},
-	"report":                          {"inspect", "inspect/query", "inspect/backup", "inspect/symptom", "inspect/restore", "inspect/rehearse", "snapdb/kube", "snapdb/kube/manifest"},
+	"cmd/etcd-forensics/internal/cli": {"inspect", "inspect/source", "inspect/query", "inspect/backup", "inspect/symptom", "inspect/restore", "inspect/rehearse", "inspect/recover", "walreader/replay", "report"},
+	"report":                          {"inspect", "inspect/query", "inspect/backup", "inspect/symptom", "inspect/restore", "inspect/rehearse", "inspect/recover", "snapdb/kube", "snapdb/kube/manifest"},
 	"inspect":                         append([]string{"inspect/source"}, readers...),
 	"inspect/query":                   append([]string{"inspect", "inspect/source"}, readers...),
 	"inspect/backup":                  {"inspect", "inspect/source", "inspect/query", "snapdb/kube"},
 	"inspect/symptom":                 {"inspect"},
 	"inspect/restore":                 {"inspect", "snapdb/kube"},
 	"inspect/rehearse":                {"inspect", "inspect/source", "inspect/query", "inspect/restore", "inspect/scratch"},
+	"inspect/recover":                 append([]string{"inspect", "inspect/source", "inspect/scratch", "walreader/replay"}, readers...),
+	"walreader/replay":                {"walreader", "walreader/raftlog", "snapdb/rebuild"},
+	"snapdb/rebuild":                  nil,
 	"snapdb/scan":                     {"snapdb", "snapdb/page", "snapdb/keyspace"},
 	"walreader/raftlog":               {"walreader"},
 	"walreader/snapfile":              {"walreader", "walreader/raftlog"}, // raft's conf state
@@ -178,7 +181,7 @@ func TestDocumentsNameWhatIsThere(t *testing.T) {
 			t.Errorf("the Makefile has no target %s", target)
 		}
 	}
-	for _, doc := range []string{"README.md", "docs/architecture.md", "docs/performance.md", "report/schema.md"} {
+	for _, doc := range []string{"README.md", "docs/architecture.md", "docs/performance.md", "docs/recovery.md", "report/schema.md"} {
 		for _, m := range regexp.MustCompile("`make ([a-z-]+)").FindAllStringSubmatch(read(t, doc), -1) {
 			if !regexp.MustCompile(`(?m)^` + m[1] + `:`).MatchString(makefile) {
 				t.Errorf("%s names make %s, which is not there", doc, m[1])

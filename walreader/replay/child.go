@@ -1,0 +1,180 @@
+package replay
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"etcd-forensics/walreader/raftlog"
+)
+
+// Child is the program as a child: it takes an order and entries from in and ends when
+// that ends. The exit code is given.
+func Child(in io.Reader, out, log io.Writer) int {
+	r := bufio.NewReaderSize(in, 1<<20)
+	line, err := r.ReadBytes('\n')
+	var o Order
+	if err == nil {
+		err = json.Unmarshal(line, &o)
+	}
+	if err != nil {
+		say(out, event{Failed: &Failure{Reason: ReasonFile, Text: "no order: " + err.Error()}})
+		return 2
+	}
+	// The garbage of a large entry is taken away before more of it piles up.
+	debug.SetMemoryLimit(heapLimit)
+	debug.SetGCPercent(garbagePercent)
+	c := &child{order: &o, out: out, batches: make(chan []item)}
+	go c.read(r)
+	if err := c.obey(logger(log)); err != nil {
+		f, ok := errors.AsType[*Failure](err)
+		if !ok {
+			f = &Failure{Reason: ReasonFile, Text: err.Error()}
+		}
+		say(out, event{Failed: f})
+		return 1
+	}
+	return 0
+}
+
+// heapLimit is the size in bytes above which memory is taken back more eagerly; the
+// index of a store with many keys may need more. Below it there may be garbagePercent of
+// what is in use.
+const (
+	heapLimit      = 192 << 20
+	garbagePercent = 200
+)
+
+// A child carries out one order.
+type child struct {
+	order   *Order
+	out     io.Writer
+	batches chan []item // closed behind the last one
+}
+
+// An item is an entry with the request that its data is, or why it is none.
+type item struct {
+	raftlog.Entry
+	request *pb.InternalRaftRequest
+	failure *Failure
+}
+
+// Limits of what is decoded ahead of the applier, so that it need not wait.
+const (
+	aheadItems = 256
+	aheadBytes = 1 << 20
+)
+
+// read reads frames until the input ends. When it ends too early nobody is there any
+// more who could take the folder away.
+func (c *child) read(r io.Reader) {
+	ended := false
+	var ahead []item
+	bytes := 0
+	for {
+		e, end, err := readFrame(r)
+		switch {
+		case err != nil && ended:
+			return
+		case err != nil:
+			c.abandon()
+		case end:
+			ended = true
+			c.batches <- ahead
+			close(c.batches)
+			continue
+		}
+		i := item{Entry: e}
+		if e.Type == raftlog.EntryNormal {
+			i.request, i.failure = decode(e.Data)
+		}
+		ahead, bytes = append(ahead, i), bytes+len(e.Data)
+		if len(ahead) == aheadItems || bytes >= aheadBytes {
+			c.batches <- ahead
+			ahead, bytes = nil, 0
+		}
+	}
+}
+
+// abandon removes the folder and the file that is not complete, and ends the process.
+func (c *child) abandon() {
+	if c.order.Out != "" {
+		os.Remove(c.order.Out)
+	}
+	if c.order.Sweep != "" {
+		os.RemoveAll(c.order.Sweep)
+	}
+	os.Exit(3)
+}
+
+// logger keeps what says why etcd gives up; requests may be in anything less.
+func logger(w io.Writer) *zap.Logger {
+	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
+	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), zap.DPanicLevel)
+	return zap.New(core, zap.WithFatalHook(zapcore.WriteThenPanic))
+}
+
+// obey applies all entries and writes the file. etcd's code panics when a store is not
+// what it should be.
+func (c *child) obey(lg *zap.Logger) (err error) {
+	var s *store
+	defer func() {
+		if r := recover(); r != nil {
+			f := &Failure{Reason: ReasonApplier, Text: fmt.Sprint("etcd's applier gives up: ", r)}
+			if s != nil {
+				f.Index = s.at
+			}
+			err = f
+		}
+	}()
+	if s, err = open(lg, c.order); err != nil {
+		return err
+	}
+	state := s.state()
+	say(c.out, event{Opened: &state})
+	stopped := false
+	marks := c.order.Marks
+	for batch := range c.batches {
+		for _, i := range batch {
+			if stopped {
+				break
+			}
+			for len(marks) > 0 && marks[0] < i.Index {
+				marks = c.mark(s, marks)
+			}
+			if err := s.applyEntries(i); err != nil {
+				return err
+			}
+			if stopped = c.order.ToRevision > 0 && s.kv.Rev() >= c.order.ToRevision; stopped {
+				say(c.out, event{Stopped: true})
+			}
+		}
+	}
+	for len(marks) > 0 && marks[0] <= s.applied {
+		marks = c.mark(s, marks)
+	}
+	done, err := s.finish(c.order.Work, c.order.Out)
+	if err != nil {
+		return err
+	}
+	say(c.out, event{Done: done})
+	return nil
+}
+
+// mark tells HashKV as of the first mark.
+func (c *child) mark(s *store, marks []uint64) []uint64 {
+	if marks[0] == s.applied {
+		if m, err := s.mark(); err == nil {
+			say(c.out, event{Mark: &m})
+		}
+	}
+	return marks[1:]
+}

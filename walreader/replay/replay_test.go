@@ -1,0 +1,111 @@
+package replay
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"etcd-forensics/walreader/raftlog"
+)
+
+func TestFramesComeOutAsTheyWentIn(t *testing.T) {
+	entries := []raftlog.Entry{
+		{Index: 1, Term: 1, Type: raftlog.EntryConfChange, Data: []byte("change")},
+		{Index: 1 << 40, Term: 1 << 50, Data: bytes.Repeat([]byte{7}, 1<<20)},
+		{Index: 3, Term: 2, Data: []byte{}},
+	}
+	var b []byte
+	for _, e := range entries {
+		b = append(appendHead(b, e, byte(e.Type)), e.Data...)
+	}
+	b = appendHead(b, raftlog.Entry{}, typeEnd)
+	r := bytes.NewReader(b)
+	for _, want := range entries {
+		got, end, err := readFrame(r)
+		if err != nil || end || got.Index != want.Index || got.Term != want.Term || got.Type != want.Type || !bytes.Equal(got.Data, want.Data) {
+			t.Errorf("%d: %+v, %t, %v", want.Index, got.Index, end, err)
+		}
+	}
+	if _, end, err := readFrame(r); !end || err != nil {
+		t.Errorf("%t, %v", end, err)
+	}
+	if _, _, err := readFrame(r); err != io.EOF {
+		t.Errorf("behind the end: %v", err)
+	}
+	if _, _, err := readFrame(bytes.NewReader([]byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})); err != errFrame {
+		t.Errorf("a frame of 4 GiB: %v", err)
+	}
+}
+
+// v2 makes a request of the v2 store as 3.4 writes it.
+func v2(method, path, value string) []byte {
+	b := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 5)
+	for i, s := range []string{method, path, value} {
+		b = protowire.AppendString(protowire.AppendTag(b, protowire.Number(i+2), protowire.BytesType), s)
+	}
+	return b
+}
+
+func TestRequestsOfTheV2StoreBecomeThoseOfV3(t *testing.T) {
+	r, f := decode(v2("PUT", "/0/members/8469673bd9d60b61/attributes", `{"name":"m1","clientURLs":["http://a:2379"]}`))
+	if f != nil || r.GetClusterMemberAttrSet().GetMember_ID() != 0x8469673bd9d60b61 || r.ClusterMemberAttrSet.MemberAttributes.Name != "m1" || r.ClusterMemberAttrSet.MemberAttributes.ClientUrls[0] != "http://a:2379" || r.Header.ID != 5 {
+		t.Errorf("%v, %v", r, f)
+	}
+	if r, f = decode(v2("PUT", "/0/version", "3.5.0")); f != nil || r.GetClusterVersionSet().GetVer() != "3.5.0" {
+		t.Errorf("%v, %v", r, f)
+	}
+	if _, f = decode(v2("PUT", "/0/version", "3.8.0")); f == nil || f.Reason != ReasonVersion {
+		t.Errorf("%v", f)
+	}
+	for _, data := range [][]byte{v2("DELETE", "/1/a", ""), v2("PUT", "/1/a", "x"), v2("SYNC", "", ""), nil} {
+		if r, f := decode(data); r != nil || f != nil {
+			t.Errorf("%v, %v", r, f)
+		}
+	}
+}
+
+// What may be secret is in no word of a refusal.
+func TestNoRefusalHoldsWhatARequestSays(t *testing.T) {
+	unknown := &pb.InternalRaftRequest{AuthUserAdd: &pb.AuthUserAddRequest{Name: "secret-user", Password: "secret-word"}}
+	unknown.AuthUserAdd.ProtoReflect().SetUnknown([]byte{0xc2, 0xb8, 0x02, 0x00})
+	data, err := proto.Marshal(unknown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, data := range [][]byte{data, data[:len(data)-1], append(v2("PUT", "/0/version", "secret"), 0xff), append(data, 0xff)} {
+		_, f := decode(data)
+		if f == nil || strings.Contains(f.Text, "secret") {
+			t.Errorf("%v", f)
+		}
+	}
+}
+
+func TestAChildWithoutAnOrderEnds(t *testing.T) {
+	for _, in := range []string{"", "{}", "nonsense\n"} {
+		var out bytes.Buffer
+		if code := Child(strings.NewReader(in), &out, io.Discard); code != 2 {
+			t.Errorf("%q: exit code %d", in, code)
+		}
+		var e event
+		if json.Unmarshal(out.Bytes(), &e) != nil || e.Failed == nil {
+			t.Errorf("%q: %s", in, out.Bytes())
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(v2("PUT", "/0/version", "3.5.0"))
+	f.Add([]byte{0x22, 0x04, 0x0a, 0x02, 'k', 'v'})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, failure := decode(data)
+		if r != nil && failure != nil {
+			t.Errorf("both: %v, %v", r, failure)
+		}
+	})
+}
