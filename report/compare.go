@@ -16,6 +16,7 @@ func Compare(w io.Writer, c *inspect.Case, opts TextOptions) error {
 	t.printf("\n")
 	t.ranking(c.Comparison)
 	t.findings(c)
+	t.proofs(c)
 	return t.err
 }
 

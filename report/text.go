@@ -25,6 +25,7 @@ func Text(w io.Writer, c *inspect.Case, opts TextOptions) error {
 	t.verdict(c)
 	t.choice(c)
 	t.findings(c)
+	t.proofs(c)
 	if c.Comparison != nil {
 		t.printf("\n")
 		t.ranking(c.Comparison)

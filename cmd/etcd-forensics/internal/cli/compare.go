@@ -11,7 +11,8 @@ import (
 )
 
 func (p *program) compare() *cobra.Command {
-	return &cobra.Command{
+	var asked examination
+	cmd := &cobra.Command{
 		Use:   "compare PATH PATH...",
 		Short: "Say which member or snapshot to trust, and where they differ",
 		Long: `compare ranks members and snapshots of one cluster: usable ones first, then by
@@ -31,7 +32,8 @@ inspect with the same paths contains all of this.
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, paths []string) error {
-			return p.examine(cmd, paths, examination{least: 2}, func(w io.Writer, c *inspect.Case) error {
+			asked.least = 2
+			return p.examine(cmd, paths, asked, func(w io.Writer, c *inspect.Case) error {
 				if p.writeOut == "json" {
 					return report.CompareJSON(w, c)
 				}
@@ -39,4 +41,6 @@ inspect with the same paths contains all of this.
 			})
 		},
 	}
+	asked.addProve(cmd)
+	return cmd
 }

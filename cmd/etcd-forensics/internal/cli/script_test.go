@@ -22,12 +22,13 @@ import (
 	"etcd-forensics/cmd/etcd-forensics/internal/cli"
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect/rehearse"
+	"etcd-forensics/walreader/replay"
 )
 
 var update = flag.Bool("update", false, "rewrite what the transcripts compare with")
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == rehearse.ChildCommand { // of a rehearsal in this process
+	if len(os.Args) > 1 && (os.Args[1] == rehearse.ChildCommand || os.Args[1] == replay.ChildCommand) { // the program's own child
 		os.Exit(cli.Run(context.Background(), cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:]))
 	}
 	testscript.Main(m, map[string]func(){

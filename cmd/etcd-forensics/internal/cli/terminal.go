@@ -56,12 +56,17 @@ func (p *program) shows() bool {
 	return p.progress == "always" || p.progress == "auto" && isTerminal(p.streams.Err)
 }
 
-func (p *program) newBar() *bar {
+func (p *program) newBar() *bar { return p.newBarOf(true) }
+
+// newCountBar shows the progress of something that is not counted in bytes.
+func (p *program) newCountBar() *bar { return p.newBarOf(false) }
+
+func (p *program) newBarOf(bytes bool) *bar {
 	if !p.shows() {
 		return &bar{}
 	}
 	b := pb.New64(0)
-	b.Set(pb.Bytes, true)
+	b.Set(pb.Bytes, bytes)
 	b.SetWriter(p.streams.Err)
 	b.SetTemplate(pb.Full)
 	b.SetRefreshRate(barDelay)
@@ -78,12 +83,17 @@ func (b *bar) add(n int64) {
 }
 
 func (b *bar) start(sources []*source.Source) {
-	if b.pb == nil {
-		return
-	}
 	var total int64
 	for _, s := range sources {
 		total += s.Size()
+	}
+	b.startAt(total)
+}
+
+// startAt shows the bar, of which total is the end.
+func (b *bar) startAt(total int64) {
+	if b.pb == nil {
+		return
 	}
 	b.pb.SetTotal(total)
 	show := func() {
