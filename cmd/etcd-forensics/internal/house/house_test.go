@@ -38,7 +38,7 @@ var arrows = map[string][]string{
 	"inspect/symptom":                 {"inspect"},
 	"inspect/restore":                 {"inspect", "snapdb/kube"},
 	"inspect/rehearse":                {"inspect", "inspect/source", "inspect/query", "inspect/restore", "inspect/scratch"},
-	"inspect/recover":                 append([]string{"inspect", "inspect/source", "inspect/scratch", "walreader/replay"}, readers...),
+	"inspect/recover":                 append([]string{"inspect", "inspect/source", "inspect/scratch", "walreader/replay", "snapdb/rebuild"}, readers...),
 	"walreader/replay":                {"walreader", "walreader/raftlog", "snapdb/rebuild"},
 	"snapdb/rebuild":                  nil,
 	"snapdb/scan":                     {"snapdb", "snapdb/page", "snapdb/keyspace"},
