@@ -37,14 +37,16 @@ func New(dir string) (*File, error) {
 	return &File{f, f.Name()}, nil
 }
 
-// Close removes the file. Closing it again does nothing.
+// Close removes the file, which may have been closed by what it was handed to. Closing
+// it again does nothing.
 func (f *File) Close() error {
 	err := f.File.Close()
 	if errors.Is(err, os.ErrClosed) {
-		return nil
+		err = nil
 	}
 	if f.path != "" {
 		err = errors.Join(err, os.Remove(f.path))
+		f.path = ""
 	}
 	return err
 }

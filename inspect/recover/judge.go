@@ -1,0 +1,258 @@
+package recover
+
+import (
+	"cmp"
+	"slices"
+
+	"etcd-forensics/snapdb"
+	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/snapdb/page"
+)
+
+// A found is a record that was found outside the tree, and is taken.
+type found struct {
+	rev     keyspace.Revision
+	page    page.ID
+	element int
+	in      *snapdb.File
+	inline  *witness // whose bucket key lies inline and holds it; nil for others
+}
+
+// A Doubt is a record that was found and is not taken.
+type Doubt struct {
+	Revision keyspace.Revision
+	Page     page.ID
+	Key      []byte
+	Reason   string
+}
+
+// A verdict is what was decided of all records that were found.
+type verdict struct {
+	taken     []found // in order of revision
+	doubts    []Doubt // in order of revision
+	conflicts []Doubt // copies of taken records that have other bytes
+}
+
+// Why a record is not taken.
+const (
+	doubtStale    = "the page holds records that were deleted later, and nothing shows that this one was not"
+	doubtOlder    = "the page is at best an older copy of the damaged one, and nothing shows that the record was not deleted later"
+	doubtFree     = "the page is listed as free, and nothing shows that the record lives elsewhere"
+	doubtDamaged  = "the page is damaged, and nothing shows that the record was not deleted"
+	doubtContrary = "what is known of the key says both that it lives and that it was deleted"
+	doubtBytes    = "another copy of the record has other bytes"
+)
+
+// A treeView answers what the sound leaves of the tree say of a revision: whether they
+// reach across it, and whether they hold it.
+type treeView interface {
+	spans(rev keyspace.Revision) (spanned, holds bool)
+}
+
+// judge decides which of the records that were found are taken. Above the compact
+// revision nothing is deleted, so every copy is right. At or below it, a page that
+// reaches across a record without holding it was written later than the record was
+// deleted: revisions are only appended, so a page with a later one was written after the
+// record was.
+func (s *strays) judge(losses *lossIndex, tree treeView) verdict {
+	order := make([]int32, len(s.records))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(x, y int32) int {
+		return cmp.Or(s.records[x].rev.Compare(s.records[y].rev), cmp.Compare(s.pages[s.records[x].page].id, s.pages[s.records[y].page].id))
+	})
+	fates := s.fates(order, tree)
+	for i := range s.records {
+		if p := &s.pages[s.records[i].page]; fates[i]&deadBit != 0 && s.records[i].rev.Main <= s.compacted {
+			p.stale = true
+		}
+	}
+	possible := make([]bool, len(s.pages))
+	for i := range s.pages {
+		possible[i] = s.possible(&s.pages[i], losses)
+	}
+	var v verdict
+	for from := 0; from < len(order); {
+		to := from + 1
+		for to < len(order) && s.records[order[to]].rev.Compare(s.records[order[from]].rev) == 0 {
+			to++
+		}
+		s.settle(order[from:to], fates, possible, losses, tree, &v)
+		from = to
+	}
+	return v
+}
+
+// Bits of what is known of a record.
+const (
+	deadBit  = 1 << iota // something says that it was deleted
+	livesBit             // something says that it was not
+)
+
+// fates gives for each record at or below the compact revision what is known of it.
+func (s *strays) fates(order []int32, tree treeView) []uint8 {
+	fates := make([]uint8, len(s.records))
+	var firsts, lasts []keyspace.Revision // of the sound pages
+	for i := range s.pages {
+		if p := &s.pages[i]; p.sound && p.to > p.from {
+			firsts = append(firsts, s.records[p.from].rev)
+			lasts = append(lasts, s.records[p.to-1].rev)
+		}
+	}
+	slices.SortFunc(firsts, keyspace.Revision.Compare)
+	slices.SortFunc(lasts, keyspace.Revision.Compare)
+	begun, ended := 0, 0
+	for from := 0; from < len(order); {
+		rev := s.records[order[from]].rev
+		if rev.Main > s.compacted {
+			break
+		}
+		for begun < len(firsts) && firsts[begun].Compare(rev) < 0 {
+			begun++
+		}
+		for ended < len(lasts) && lasts[ended].Compare(rev) <= 0 {
+			ended++
+		}
+		to, within := from, 0
+		for ; to < len(order) && s.records[order[to]].rev.Compare(rev) == 0; to++ {
+			i := int(order[to])
+			if p := &s.pages[s.records[i].page]; p.sound && i > p.from && i+1 < p.to {
+				within++
+			}
+		}
+		var all uint8
+		if begun-ended > within {
+			all = deadBit
+		}
+		if spanned, holds := tree.spans(rev); spanned && !holds {
+			all |= deadBit
+		} else if holds {
+			all |= livesBit
+		}
+		for _, i := range order[from:to] {
+			fates[i] = all | s.records[i].chainFate(s.compacted)
+		}
+		from = to
+	}
+	return fates
+}
+
+// chainFate tells from the other records of its key whether a record at or below the
+// compact revision was deleted by the compaction.
+func (r *strayRecord) chainFate(compacted int64) uint8 {
+	switch {
+	case r.rev.Tombstone:
+		// Compaction takes tombstones; versions before 3.6 keep none, later ones that of
+		// the compact revision itself.
+		if r.rev.Main < compacted {
+			return deadBit
+		}
+		return 0
+	case r.key.below.Compare(r.rev) > 0:
+		return deadBit
+	case r.key.above.Main == 0 || r.key.above.Tombstone:
+		return 0
+	case r.key.next.CreateRevision != r.create || r.key.next.Version <= r.version:
+		return deadBit
+	case r.key.next.Version == r.version+1:
+		return livesBit
+	}
+	return 0
+}
+
+// possible says whether a page can be one that the tree has lost, so that what it holds
+// lives.
+func (s *strays) possible(p *strayPage, losses *lossIndex) bool {
+	if !p.sound || p.stale || p.free || p.to == p.from {
+		return false
+	}
+	first, last := s.records[p.from].rev.Append(nil), s.records[p.to-1].rev.Append(nil)
+	for _, l := range losses.at(first) {
+		if l.kind == lossReference && l.holds(last) {
+			return true
+		}
+	}
+	return p.lost
+}
+
+// settle decides about the copies of one revision.
+func (s *strays) settle(copies []int32, fates []uint8, possible []bool, losses *lossIndex, tree treeView, v *verdict) {
+	rev := s.records[copies[0]].rev
+	in := losses.at(rev.Append(nil))
+	if len(in) == 0 {
+		return
+	}
+	if _, holds := tree.spans(rev); holds {
+		return
+	}
+	best, reason := -1, ""
+	votes := map[uint64]int{}
+	for _, i := range copies {
+		votes[s.records[i].sum]++
+	}
+	for _, i := range copies {
+		why := s.refuse(i, fates[i], possible)
+		if why == "" && (best < 0 || s.better(i, int32(best), votes)) {
+			best = int(i)
+		}
+		if why != "" && (reason == "" || reason == whyDead) {
+			reason = why
+		}
+	}
+	if best < 0 {
+		if reason != whyDead {
+			r := &s.records[copies[0]]
+			v.doubts = append(v.doubts, Doubt{rev, s.pages[r.page].id, r.key.key, reason})
+		}
+		return
+	}
+	taken := &s.records[best]
+	v.taken = append(v.taken, found{rev: taken.rev, page: s.pages[taken.page].id, element: int(taken.element), in: s.file})
+	for _, l := range in {
+		l.Found++
+	}
+	for _, i := range copies {
+		if r := &s.records[i]; r.sum != taken.sum {
+			v.conflicts = append(v.conflicts, Doubt{rev, s.pages[r.page].id, r.key.key, doubtBytes})
+		}
+	}
+}
+
+// whyDead is no doubt: the record was deleted.
+const whyDead = "dead"
+
+// refuse gives why a copy cannot be taken, "" when it can.
+func (s *strays) refuse(i int32, fate uint8, possible []bool) string {
+	r := &s.records[i]
+	p := &s.pages[r.page]
+	switch {
+	case r.rev.Main > s.compacted:
+		return ""
+	case fate == deadBit|livesBit:
+		return doubtContrary
+	case fate&deadBit != 0:
+		return whyDead
+	case fate&livesBit != 0 || possible[r.page]:
+		return ""
+	case !p.sound:
+		return doubtDamaged
+	case p.free:
+		return doubtFree
+	case p.stale:
+		return doubtStale
+	}
+	return doubtOlder
+}
+
+// better says whether copy x is to be preferred: by how many copies say the same, then
+// by the soundness of the page.
+func (s *strays) better(x, y int32, votes map[uint64]int) bool {
+	sound := func(i int32) int {
+		if s.pages[s.records[i].page].sound {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(votes[s.records[x].sum], votes[s.records[y].sum]), cmp.Compare(sound(x), sound(y))) > 0
+}

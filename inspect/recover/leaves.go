@@ -1,0 +1,205 @@
+package recover
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"etcd-forensics/snapdb"
+	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/snapdb/page"
+	"etcd-forensics/snapdb/scan"
+)
+
+// leafClass is what a leaf page of bucket key is good for.
+type leafClass uint8
+
+const (
+	leafUnread  leafClass = iota // nothing on it is proven
+	leafWhole                    // sound, and every record is proven
+	leafPartial                  // some records are
+	leafMisfit                   // records that are not of its place in the tree
+)
+
+// A leafState is what the pass found on one leaf of bucket key.
+type leafState struct {
+	first, last keyspace.Revision
+	records     int32
+	missing     int32 // elements that are not proven
+	class       leafClass
+}
+
+// A leafJudge classes the leaves of bucket key.
+type leafJudge struct {
+	tree   *snapdb.Tree
+	bucket int
+	leaves []leafState
+	inline leafState
+}
+
+func newLeafJudge(tree *snapdb.Tree, bucket int) *leafJudge {
+	return &leafJudge{tree: tree, bucket: bucket, leaves: make([]leafState, len(tree.Leaves))}
+}
+
+// Sink implements scan.Consumer.
+func (j *leafJudge) Sink() scan.Sink { return &leafSink{judge: j} }
+
+type leafSink struct {
+	judge   *leafJudge
+	records []record
+}
+
+// Leaf implements scan.Sink. Each leaf is given once, so no two write to one place.
+func (s *leafSink) Leaf(l *scan.Leaf) {
+	j := s.judge
+	if l.Bucket != j.bucket || j.bucket < 0 {
+		return
+	}
+	var missing int
+	s.records, missing = provenOn(l.Page, l.Elements, l.Sound, len(l.Bytes), s.records[:0])
+	state := &j.inline
+	var lo, hi []byte
+	if l.Index >= 0 {
+		if l.Index >= len(j.leaves) {
+			return // a leaf of a bucket inside bucket key, which etcd never has
+		}
+		state = &j.leaves[l.Index]
+		lo, hi = j.tree.Range(l.Index)
+	}
+	state.records, state.missing = int32(len(s.records)), int32(missing)
+	if len(s.records) == 0 {
+		if l.Sound && missing == 0 {
+			state.class = leafWhole // the only page of an empty bucket
+		}
+		return
+	}
+	first, last := &s.records[0], &s.records[len(s.records)-1]
+	state.first, state.last = first.rev, last.rev
+	switch {
+	case l.Sound && missing == 0:
+		state.class = leafWhole
+	case lo != nil && bytes.Compare(first.Key, lo) < 0 || hi != nil && bytes.Compare(last.Key, hi) >= 0:
+		state.class = leafMisfit
+	default:
+		state.class = leafPartial
+	}
+}
+
+// order gives the leaves of bucket key that have records to take, in key order. Of two
+// that overlap, which no sound tree has, the later is a misfit.
+func (b *base) order() []int32 {
+	var order []int32
+	for i := range b.leaves {
+		if c := b.leaves[i].class; (c == leafWhole || c == leafPartial) && b.leaves[i].records > 0 {
+			order = append(order, int32(i))
+		}
+	}
+	slices.SortStableFunc(order, func(x, y int32) int { return b.leaves[x].first.Compare(b.leaves[y].first) })
+	kept := order[:0]
+	for _, i := range order {
+		if n := len(kept); n > 0 && b.leaves[i].first.Compare(b.leaves[kept[n-1]].last) <= 0 {
+			b.leaves[i].class = leafMisfit
+			continue
+		}
+		kept = append(kept, i)
+	}
+	return kept
+}
+
+// losses lists what the tree does not give of bucket key, by page.
+func (b *base) losses() []Loss {
+	var losses []Loss
+	leaf := map[page.ID]int{}
+	reasons := map[page.ID]string{}
+	for i := range b.Tree.Leaves {
+		if l := &b.Tree.Leaves[i]; int(l.Bucket) == b.key && l.ID != 0 && b.leaves[i].class != leafWhole {
+			leaf[l.ID] = i
+		}
+	}
+	counted := map[snapdb.FaultKind]int{}
+	for _, f := range b.Tree.Faults.All() {
+		if f.Bucket != b.key {
+			continue
+		}
+		counted[f.Kind]++
+		if _, isLeaf := leaf[f.Page]; isLeaf {
+			if reasons[f.Page] == "" {
+				reasons[f.Page] = f.Kind.String() + ": " + f.Err.Error()
+			}
+			continue
+		}
+		id := f.Page
+		losses = append(losses, Loss{Page: &id, Bucket: keyspace.BucketKey, From: f.Lo, To: f.Hi, Reason: f.Kind.String() + ": " + f.Err.Error(), kind: b.referenceKind(f)})
+	}
+	for kind, n := range counted {
+		if n < b.Tree.Faults.Count(kind) && n >= faultsKept {
+			losses = append(losses, Loss{Bucket: keyspace.BucketKey, Reason: fmt.Sprintf("more than %d faults of the kind %s", faultsKept, kind), kind: lossReference})
+		}
+	}
+	for _, i := range leaf {
+		losses = append(losses, b.leafLosses(i, reasons[b.Tree.Leaves[i].ID])...)
+	}
+	if b.behind {
+		after := append(b.lastRevision().Append(nil), 0)
+		losses = append(losses, Loss{Bucket: keyspace.BucketKey, From: after, Reason: "the tree is that of an older transaction: " + b.origin, kind: lossReference})
+	}
+	return losses
+}
+
+// referenceKind tells a lost reference from a lost page, for a fault that is not on a
+// leaf: a page past the end of the file, referred to where leaves are, is gone.
+func (b *base) referenceKind(f snapdb.Fault) lossKind {
+	if f.Kind == snapdb.FaultPastEnd && len(f.Path) == b.Tree.Depth(b.key) {
+		return lossPage
+	}
+	return lossReference
+}
+
+// leafLosses lists what is not proven on leaf i.
+func (b *base) leafLosses(i int, reason string) []Loss {
+	l := &b.Tree.Leaves[i]
+	lo, hi := b.Tree.Range(i)
+	id := l.ID
+	whole := Loss{Page: &id, Bucket: keyspace.BucketKey, From: lo, To: hi, Reason: reason}
+	if whole.Reason == "" {
+		whole.Reason = "records that do not prove themselves"
+	}
+	buf, err := b.Tree.File.ReadPage(id, maxMended, nil)
+	if err != nil {
+		return []Loss{whole}
+	}
+	laidOut := page.LaidOut(buf)
+	own := laidOut && page.DecodeHeader((*[page.HeaderSize]byte)(buf)).ID == id
+	if class := b.leaves[i].class; class == leafMisfit || class == leafUnread {
+		// A page that is what it says is not the one that belongs here; the root of a
+		// bucket may have been a branch.
+		if own && b.leaves[i].missing == 0 || l.Parent < 0 {
+			whole.kind = lossReference
+		}
+		return []Loss{whole}
+	}
+	return b.gapsOn(i, buf, laidOut, whole)
+}
+
+// gapsOn lists the ranges between the proven records of a partly readable leaf.
+func (b *base) gapsOn(i int, buf []byte, laidOut bool, whole Loss) []Loss {
+	var ignored snapdb.FaultList
+	elements := b.Tree.ReadLeaf(i, buf, nil, &ignored)
+	records, _ := provenOn(b.Tree.Leaves[i].ID, elements, ignored.Len() == 0, len(buf), nil)
+	var losses []Loss
+	from, next := whole.From, 0 // next is the element that would follow without a gap
+	for _, r := range records {
+		if r.Index != next {
+			gap := whole
+			gap.From, gap.To = from, bytes.Clone(r.Key)
+			losses = append(losses, gap)
+		}
+		from, next = append(bytes.Clone(r.Key), 0), r.Index+1
+	}
+	if n := len(elements); !laidOut || n > 0 && elements[n-1].Index >= next {
+		gap := whole
+		gap.From = from
+		losses = append(losses, gap)
+	}
+	return losses
+}

@@ -1,0 +1,299 @@
+package recover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/scratch"
+	"etcd-forensics/inspect/source"
+	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/snapdb/rebuild"
+)
+
+// partialSuffix names the new file until it is complete.
+const partialSuffix = ".partial"
+
+func (j *job) partial() string { return j.opts.Out + partialSuffix }
+
+// spaceMargin is what a new database may take more than the old one: bbolt grows its
+// work file by 16 MiB, and pages are filled differently.
+const spaceMargin = 32 << 20
+
+// checkSpace refuses what would not fit. The work file and the new one may lie on one
+// file system.
+func (j *job) checkSpace() error {
+	need := j.db.Size() + j.db.Size()/8 + spaceMargin
+	work, out := scratch.Dir(j.opts.Scratch), filepath.Dir(j.opts.Out)
+	free, known := scratch.Free(work)
+	outFree, outKnown := scratch.Free(out)
+	if known && outKnown && free == outFree {
+		need *= 2
+	}
+	for _, at := range []struct {
+		dir   string
+		free  int64
+		known bool
+	}{{work, free, known}, {out, outFree, outKnown}} {
+		if at.known && at.free < need {
+			return refuse("%s has %d bytes free, and %d may be needed", at.dir, at.free, need)
+		}
+	}
+	return nil
+}
+
+// write makes the new database beside its place.
+func (j *job) write(ctx context.Context) (err error) {
+	if err := j.checkSpace(); err != nil {
+		return err
+	}
+	work, err := scratch.New(j.opts.Scratch)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, work.Close()) }()
+	w, err := rebuild.New(work.File, j.db.PageSize, j.db.Size()+j.db.Size()/8)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if err := j.fill(ctx, w); err != nil {
+		return err
+	}
+	return j.finish(w)
+}
+
+// finish writes the work file out, and sees to it that it is on the disk.
+func (j *job) finish(w *rebuild.Writer) (err error) {
+	out, err := os.OpenFile(j.partial(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	j.result.Size, err = w.WriteTo(out, j.opts.Snapshot)
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		return errors.Join(err, j.discard())
+	}
+	return nil
+}
+
+// discard removes what is not complete.
+func (j *job) discard() error {
+	if err := os.Remove(j.partial()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// publish examines the new file, and gives it its name.
+func (j *job) publish(ctx context.Context) error {
+	err := j.examine(ctx)
+	if err == nil {
+		if _, there := os.Lstat(j.opts.Out); there == nil {
+			err = fmt.Errorf("%s exists already", j.opts.Out)
+		} else {
+			err = os.Rename(j.partial(), j.opts.Out)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, j.discard())
+	}
+	return nil
+}
+
+// examine inspects the new file as any other. What the pages of it say must be sound;
+// what its records say of records that are missing is part of the statement of loss.
+func (j *job) examine(ctx context.Context) error {
+	sources, problems := source.Open(ctx, []string{j.partial()}, source.Options{})
+	if len(problems) > 0 {
+		return errors.Join(problems...)
+	}
+	defer sources[0].Close()
+	c, err := inspect.Inspect(ctx, sources, inspect.Options{Limits: j.opts.Limits, Digest: j.opts.Snapshot})
+	if err != nil {
+		return err
+	}
+	if c.Interrupted {
+		return context.Cause(ctx)
+	}
+	back := c.Members[0].Backend
+	if back == nil || !back.Complete {
+		return errors.New("the new file cannot be read as a database, which is a mistake of this program")
+	}
+	j.result.Findings = c.Findings
+	j.result.Keys = back.Keys.Live
+	return nil
+}
+
+// fill puts all buckets into the new database, in the order of their names.
+func (j *job) fill(ctx context.Context, w *rebuild.Writer) error {
+	r := j.result
+	r.Index, r.CompactRevision = j.Index, j.CompactRevision()
+	for _, p := range j.plans() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := w.Bucket(p.base.Tree.Buckets[p.bucket].Sequence, p.path...); err != nil {
+			return err
+		}
+		if len(p.path) == 1 {
+			r.Buckets++
+		}
+		if p.base == j.base && p.bucket == j.key {
+			if err := j.fillKey(ctx, w); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := p.base.rows(p.bucket, func(x row) error { return w.Put(x.key, x.value) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plans lists the buckets of the tree and, where its own root bucket is damaged, those
+// that only the tree of the transaction before still names.
+func (j *job) plans() []bucketPlan {
+	plans := j.bucketPlans()
+	if j.older == nil || !j.Tree.Faults.InBucket(0) {
+		return plans
+	}
+	names := map[string]bool{}
+	for _, p := range plans {
+		names[string(p.path[0])] = true
+	}
+	old := &base{file: j.file, mended: j.mended, db: j.older.Tree.File, WalkedTree: j.older, key: -1}
+	for _, p := range old.bucketPlans() {
+		if _, known := rowChecks[string(p.path[0])]; known && len(p.path) == 1 && !names[string(p.path[0])] {
+			plans = append(plans, p)
+			j.result.Notes = append(j.result.Notes, fmt.Sprintf("bucket %s is that of the transaction before", p.path[0]))
+		}
+	}
+	return plans
+}
+
+// fillKey puts the records of bucket key: those of the tree, and among them those that
+// were found elsewhere.
+func (j *job) fillKey(ctx context.Context, w *rebuild.Writer) error {
+	extras := extraReader{found: j.extras}
+	h := holes{result: j.result, before: keyspace.Revision{Main: max(j.CompactRevision(), 1)}, compacted: j.CompactRevision()}
+	put := func(key, value []byte, rev keyspace.Revision) error {
+		h.next(rev)
+		j.result.Records++
+		j.result.Revision = rev.Main
+		return w.Put(key, value)
+	}
+	n := 0
+	var last keyspace.Revision
+	for rec := range j.self.each(nil) {
+		if n++; n%4096 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := extras.before(&rec.rev, put); err != nil {
+			return err
+		}
+		if rec.rev.Compare(last) <= 0 {
+			continue
+		}
+		last = rec.rev
+		if err := put(rec.Key, rec.Value, rec.rev); err != nil {
+			return err
+		}
+	}
+	return extras.before(nil, put)
+}
+
+// An extraReader gives the records that were found outside the tree, in order.
+type extraReader struct {
+	found    []found
+	page     found // whose page buf holds
+	elements map[int]record
+	buf      []byte
+}
+
+// before puts the records before rev, nil for all that are left, and passes over rev
+// itself, which the tree has.
+func (x *extraReader) before(rev *keyspace.Revision, put func(key, value []byte, rev keyspace.Revision) error) error {
+	for len(x.found) > 0 {
+		f := x.found[0]
+		if rev != nil && f.rev.Compare(*rev) > 0 {
+			return nil
+		}
+		x.found = x.found[1:]
+		if rev != nil && f.rev.Compare(*rev) == 0 {
+			continue
+		}
+		rec, ok := x.read(f)
+		if !ok {
+			return fmt.Errorf("revision %s can no longer be read from page %d", f.rev, f.page)
+		}
+		if err := put(rec.Key, rec.Value, rec.rev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads a record from its page, which was read before.
+func (x *extraReader) read(f found) (record, bool) {
+	if x.elements == nil || x.page.page != f.page || x.page.in != f.in {
+		records, ok := x.readPage(f)
+		if !ok {
+			return record{}, false
+		}
+		x.page, x.elements = f, map[int]record{}
+		for _, r := range records {
+			x.elements[r.Index] = r
+		}
+	}
+	r, ok := x.elements[f.element]
+	return r, ok && r.rev.Compare(f.rev) == 0
+}
+
+func (x *extraReader) readPage(f found) ([]record, bool) {
+	if f.inline != nil {
+		r := leafReader{base: f.inline.base}
+		return r.inline(), true
+	}
+	buf, elements, sound, ok := readStray(f.in, f.page, x.buf, nil)
+	x.buf = buf
+	if !ok {
+		return nil, false
+	}
+	records, _ := provenOn(f.page, elements, sound, len(buf), nil)
+	return records, true
+}
+
+// spansListed bounds the list of missing revisions.
+const spansListed = 1000
+
+// holes notes which revisions are missing above the compact revision: there the main
+// revisions follow each other, and the operations within each.
+type holes struct {
+	result    *Result
+	before    keyspace.Revision
+	compacted int64
+	begun     bool
+}
+
+func (h *holes) next(rev keyspace.Revision) {
+	r := h.result
+	if !r.CompactionKnown || rev.Main <= h.compacted {
+		return
+	}
+	same := h.begun && rev.Main == h.before.Main
+	if gap := rev.Main - h.before.Main - 1; !same && gap > 0 {
+		r.MissingCount += gap
+		if len(r.Missing) < spansListed {
+			r.Missing = append(r.Missing, Span{h.before.Main + 1, rev.Main - 1})
+		}
+	}
+	if (!same && rev.Sub > 0 || same && rev.Sub != h.before.Sub+1) && len(r.Partial) < spansListed {
+		r.Partial = append(r.Partial, rev)
+	}
+	h.before, h.begun = rev, true
+}
