@@ -53,6 +53,7 @@ var arrows = map[string][]string{
 	"inspect/source":                  {"inspect/scratch"},
 	"inspect/scratch":                 nil,
 	"fixtures":                        nil,
+	"fixtures/mutants":                {"fixtures", "snapdb/page"},
 	"fixtures/unpack":                 {"fixtures"},
 }
 
