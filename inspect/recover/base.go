@@ -67,7 +67,7 @@ func openBase(ctx context.Context, f *source.File) (*base, error) {
 			return b, nil
 		}
 	}
-	return nil, fmt.Errorf("%s: no page leads to bucket key", f.Path)
+	return nil, refuse("%s: no page leads to bucket key", f.Path)
 }
 
 // waysToRoot are tried one after another, until one leads to bucket key: the tree that
@@ -81,7 +81,7 @@ func (b *base) walk(ctx context.Context, way int) (bool, error) {
 		return false, err
 	}
 	if db.SwappedOrder && db.Active < 0 {
-		return false, fmt.Errorf("%s: %w", b.file.Path, errByteOrder)
+		return false, refuse("%s: %w", b.file.Path, errByteOrder)
 	}
 	b.WalkedTree, b.behind, b.older = nil, way > 0, nil
 	switch {
@@ -179,6 +179,8 @@ func (b *base) read(ctx context.Context) error {
 	}
 	b.pages = result.Pages
 	b.leaves, b.inline = judge.leaves, judge.inline
+	b.fitMisfits()
+	b.reconsider()
 	return nil
 }
 

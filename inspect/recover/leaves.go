@@ -2,6 +2,7 @@ package recover
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -27,6 +28,29 @@ type leafState struct {
 	records     int32
 	missing     int32 // elements that are not proven
 	class       leafClass
+	alone       bool // nothing is wrong with the page but its place
+}
+
+// fitMisfits takes pages for what they are that lie outside what their parents promise,
+// and between the keys of their neighbours all the same: then a separator is wrong.
+func (b *base) fitMisfits() {
+	var order []int // leaves of bucket key with records
+	for i := range b.leaves {
+		if int(b.Tree.Leaves[i].Bucket) == b.key && b.Tree.Leaves[i].ID != 0 {
+			order = append(order, i)
+		}
+	}
+	for n, i := range order {
+		s := &b.leaves[i]
+		if s.class != leafMisfit || !s.alone {
+			continue
+		}
+		fits := (n == 0 || b.leaves[order[n-1]].records > 0 && b.leaves[order[n-1]].last.Compare(s.first) < 0) &&
+			(n+1 == len(order) || b.leaves[order[n+1]].records > 0 && b.leaves[order[n+1]].first.Compare(s.last) > 0)
+		if fits {
+			s.class = leafWhole
+		}
+	}
 }
 
 // A leafJudge classes the leaves of bucket key.
@@ -75,6 +99,7 @@ func (s *leafSink) Leaf(l *scan.Leaf) {
 	}
 	first, last := &s.records[0], &s.records[len(s.records)-1]
 	state.first, state.last = first.rev, last.rev
+	state.alone = l.Sound || missing == 0 && page.LaidOut(l.Bytes)
 	switch {
 	case l.Sound && missing == 0:
 		state.class = leafWhole
@@ -164,7 +189,7 @@ func (b *base) leafLosses(i int, reason string) []Loss {
 	if whole.Reason == "" {
 		whole.Reason = "records that do not prove themselves"
 	}
-	buf, err := b.Tree.File.ReadPage(id, maxMended, nil)
+	buf, elements, sound, err := b.readLeaf(i, nil, nil)
 	if err != nil {
 		return []Loss{whole}
 	}
@@ -178,14 +203,12 @@ func (b *base) leafLosses(i int, reason string) []Loss {
 		}
 		return []Loss{whole}
 	}
-	return b.gapsOn(i, buf, laidOut, whole)
+	records, _ := provenOn(id, elements, sound, len(buf), nil)
+	return gapsBetween(records, elements, laidOut, whole)
 }
 
-// gapsOn lists the ranges between the proven records of a partly readable leaf.
-func (b *base) gapsOn(i int, buf []byte, laidOut bool, whole Loss) []Loss {
-	var ignored snapdb.FaultList
-	elements := b.Tree.ReadLeaf(i, buf, nil, &ignored)
-	records, _ := provenOn(b.Tree.Leaves[i].ID, elements, ignored.Len() == 0, len(buf), nil)
+// gapsBetween lists the ranges between the proven records of a partly readable leaf.
+func gapsBetween(records []record, elements []snapdb.Element, laidOut bool, whole Loss) []Loss {
 	var losses []Loss
 	from, next := whole.From, 0 // next is the element that would follow without a gap
 	for _, r := range records {
@@ -202,4 +225,98 @@ func (b *base) gapsOn(i int, buf []byte, laidOut bool, whole Loss) []Loss {
 		losses = append(losses, gap)
 	}
 	return losses
+}
+
+// readLeaf reads leaf i of bucket key: as the tree does or, when the page is not laid out
+// as a leaf, element by element. buf has its bytes.
+func (b *base) readLeaf(i int, buf []byte, elements []snapdb.Element) (_ []byte, _ []snapdb.Element, sound bool, err error) {
+	id := b.Tree.Leaves[i].ID
+	if buf, err = b.Tree.File.ReadPage(id, maxMended, buf); err != nil {
+		return buf, elements, false, err
+	}
+	var faults snapdb.FaultList
+	first := len(elements)
+	elements = b.Tree.ReadLeaf(i, buf, elements, &faults)
+	if faults.Len() == 0 || page.LaidOut(buf) {
+		return buf, elements, faults.Len() == 0, nil
+	}
+	raw, err := b.raw(id)
+	if err != nil {
+		return buf, elements, false, nil
+	}
+	if salvaged := sift(raw); len(salvaged) > provenCount(elements[first:]) {
+		return raw, append(elements[:first], salvaged...), false, nil
+	}
+	return buf, elements, false, nil
+}
+
+// raw gives the bytes from page id up to the next one that the tree uses.
+func (b *base) raw(id page.ID) ([]byte, error) {
+	size := int64(b.db.PageSize)
+	offset := int64(id) * size
+	raw := make([]byte, min(b.Tree.Room(id)*size, maxMended, b.db.DataSize-offset))
+	_, err := b.mended.ReadAt(raw, offset)
+	return raw, err
+}
+
+func provenCount(elements []snapdb.Element) (n int) {
+	for i := range elements {
+		if _, _, p := proveElement(&elements[i]); p != unproven {
+			n++
+		}
+	}
+	return n
+}
+
+// sift finds the elements of a leaf of bucket key whose header or first elements are
+// gone: an element says where its bytes lie, and these prove themselves.
+func sift(b []byte) []snapdb.Element {
+	var found []snapdb.Element
+	end, work := len(b), maxWork*int64(len(b)) // end of the table: keys begin behind it
+	for k := 0; page.HeaderSize+(k+1)*page.ElementSize <= end && k < maxElements; k++ {
+		at := page.HeaderSize + k*page.ElementSize
+		raw := binary.LittleEndian.Uint32(b[at+8:])
+		if raw != keyspace.RevisionSize && raw != keyspace.MarkedRevisionSize || binary.LittleEndian.Uint32(b[at:]) != 0 {
+			continue
+		}
+		from := uint64(at) + uint64(binary.LittleEndian.Uint32(b[at+4:]))
+		value := from + uint64(raw)
+		to := value + uint64(binary.LittleEndian.Uint32(b[at+12:]))
+		if to > uint64(len(b)) || from < uint64(at+page.ElementSize) {
+			continue
+		}
+		e := snapdb.Element{LeafElement: page.LeafElement{Key: b[from:value:value], Value: b[value:to:to]}, Index: k, Offset: int(from)}
+		if work -= int64(to - from); work < 0 {
+			break
+		}
+		if _, _, p := proveElement(&e); p != unproven {
+			found = append(found, e)
+			end = min(end, int(from))
+		}
+	}
+	return found
+}
+
+// maxElements is what the count of a page can say.
+const maxElements = 0xFFFF
+
+// reconsider looks once more at the leaves on which nothing, or not all, was proven.
+func (b *base) reconsider() {
+	r := leafReader{base: b}
+	for i := range b.leaves {
+		s := &b.leaves[i]
+		if l := &b.Tree.Leaves[i]; int(l.Bucket) != b.key || l.ID == 0 || s.class == leafWhole || s.class == leafMisfit {
+			continue
+		}
+		if !r.leaf(i) || len(r.records) <= int(s.records) {
+			continue
+		}
+		lo, hi := b.Tree.Range(i)
+		first, last := &r.records[0], &r.records[len(r.records)-1]
+		s.first, s.last, s.records, s.missing = first.rev, last.rev, int32(len(r.records)), max(s.missing, 1)
+		s.class = leafPartial
+		if lo != nil && bytes.Compare(first.Key, lo) < 0 || hi != nil && bytes.Compare(last.Key, hi) >= 0 {
+			s.class = leafMisfit
+		}
+	}
 }

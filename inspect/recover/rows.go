@@ -15,6 +15,7 @@ type bucketPlan struct {
 	base   *base
 	bucket int // in the base's tree
 	path   [][]byte
+	was    string // its name in the tree, when that is damaged
 }
 
 // bucketPlans lists the buckets of a tree that can be written, in the order of their
@@ -36,10 +37,49 @@ func (b *base) bucketPlans() []bucketPlan {
 		}
 		seen[id] = true
 		byIndex[i] = path
-		plans = append(plans, bucketPlan{b, i, path})
+		plans = append(plans, bucketPlan{base: b, bucket: i, path: path})
 	}
+	b.rename(plans)
 	slices.SortStableFunc(plans, func(x, y bucketPlan) int { return slices.CompareFunc(x.path, y.path, bytes.Compare) })
 	return plans
+}
+
+// rename gives buckets back their names: one that etcd does not know, of which one
+// letter is wrong, with records that are all of a bucket that is missing.
+func (b *base) rename(plans []bucketPlan) {
+	for name, check := range rowChecks {
+		if _, there := b.Bucket[name]; there || !oneShape[name] {
+			continue
+		}
+		for i := range plans {
+			p := &plans[i]
+			if is := string(p.path[0]); len(p.path) == 1 && rowChecks[is] == nil && p.bucket != b.key && oneLetterOff(is, name) && b.all(p.bucket, check) {
+				p.was, p.path = is, [][]byte{[]byte(name)}
+			}
+		}
+	}
+}
+
+func oneLetterOff(x, y string) bool {
+	off := 0
+	for i := range min(len(x), len(y)) {
+		if x[i] != y[i] {
+			off++
+		}
+	}
+	return len(x) == len(y) && off == 1
+}
+
+// all says whether a bucket has records, and all of them pass a check.
+func (b *base) all(bucket int, check func(key, value []byte) bool) bool {
+	n, good := 0, 0
+	b.rows(bucket, nil, func(r row) error {
+		if n++; check(r.key, r.value) {
+			good++
+		}
+		return nil
+	})
+	return n > 0 && n == good
 }
 
 // useful says whether a bucket whose name lies on a damaged page is one of etcd's.
@@ -52,8 +92,9 @@ func (b *base) useful(i int) bool {
 type row struct{ key, value []byte }
 
 // rows gives the records of a bucket other than key, in key order: those of sound pages
-// as they are, of others only those that are surely what etcd keeps there.
-func (b *base) rows(bucket int, visit func(row) error) error {
+// as they are, of others only those that are surely what etcd keeps there. lose is called
+// for each that is left out.
+func (b *base) rows(bucket int, lose func(), visit func(row) error) error {
 	bk := &b.Tree.Buckets[bucket]
 	check := rowChecks[string(bk.Name)]
 	if bk.Parent != 0 {
@@ -61,6 +102,10 @@ func (b *base) rows(bucket int, visit func(row) error) error {
 	}
 	var last []byte
 	take := func(elements []snapdb.Element, sound bool, size int) error {
+		var at map[int]bool
+		if !sound {
+			at = placed(elements)
+		}
 		for i := range elements {
 			e := &elements[i]
 			if size -= len(e.Key) + len(e.Value); size < 0 {
@@ -69,7 +114,10 @@ func (b *base) rows(bucket int, visit func(row) error) error {
 			if e.Bucket || len(e.Key) == 0 || len(e.Key) > page.MaxKeySize || last != nil && bytes.Compare(e.Key, last) <= 0 {
 				continue
 			}
-			if !sound && (check == nil || !check(e.Key, e.Value) || !placed(elements, i)) {
+			if check != nil && (!sound || oneShape[string(bk.Name)]) && !check(e.Key, e.Value) || !sound && (check == nil || !at[e.Index]) {
+				if lose != nil {
+					lose()
+				}
 				continue
 			}
 			last = append(last[:0], e.Key...)
@@ -101,6 +149,13 @@ func (b *base) rows(bucket int, visit func(row) error) error {
 		}
 	}
 	return nil
+}
+
+// oneShape are the buckets whose records are all alike, so that one that is not is
+// damaged wherever it lies.
+var oneShape = map[string]bool{
+	keyspace.BucketMembers: true, keyspace.BucketMembersRemoved: true, keyspace.BucketLease: true,
+	keyspace.BucketAuthUsers: true, keyspace.BucketAuthRoles: true,
 }
 
 // rowChecks say for each bucket whether a record is surely one of its own.

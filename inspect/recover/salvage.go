@@ -177,7 +177,7 @@ func (j *job) search(ctx context.Context, losses *lossIndex, witnesses []*witnes
 		}
 		if t.settles && !settled {
 			settled = true
-			v.taken = slices.DeleteFunc(v.taken, func(f found) bool { return f.rev.Main <= bounds })
+			v.taken = slices.DeleteFunc(v.taken, func(f found) bool { return decided(f.rev, bounds) })
 		}
 		for _, f := range t.taken {
 			if !taken[f.rev] {
@@ -225,6 +225,13 @@ func (j *job) count(losses *lossIndex, witnesses []*witness, v verdict, taken ma
 			r.Helpers = append(r.Helpers, Helper{name, w.taken})
 		}
 	}
-	r.Doubts = slices.DeleteFunc(v.doubts, func(d Doubt) bool { return taken[d.Revision] || settled && d.Revision.Main <= bounds })
+	r.Doubts = slices.DeleteFunc(v.doubts, func(d Doubt) bool { return taken[d.Revision] || settled && decided(d.Revision, bounds) })
 	r.Conflicts = v.conflicts
+}
+
+// decided says whether a witness that holds all up to the compact revision tells of a
+// record whether it lives: not of a tombstone of that very revision, which versions
+// before 3.6 take away and later ones keep.
+func decided(rev keyspace.Revision, compacted int64) bool {
+	return rev.Main < compacted || rev.Main == compacted && !rev.Tombstone
 }

@@ -225,13 +225,13 @@ func TestMutantsGiveBackWhatWasNotTouched(t *testing.T) {
 var notFromPages = map[string]string{
 	"not-bbolt": "refused", "backend-missing": "refused", "byte-order-swapped": "refused",
 	"value-bit-flipped": "a value with a flipped bit is whole", "snapshot-bit-flipped": "a value with a flipped bit is whole",
-	"lease-dangling": "the number of a lease is part of the value",
+	"lease-dangling": "the number of a lease is part of the value", "member-undecodable": "the record itself",
 }
 
 // TestInjuriesGiveBackWhatWasNotTouched does the same for the injured fixtures.
 func TestInjuriesGiveBackWhatWasNotTouched(t *testing.T) {
 	for _, injury := range fixtures.Injuries {
-		if injury.Several || injury.Sources == nil {
+		if injury.Several || injury.Sources == nil || strings.HasPrefix(injury.Name, "database-") || strings.HasPrefix(injury.Name, "member-") && injury.Name != "member-undecodable" {
 			continue
 		}
 		before := fixtures.Dir(t, injury.Base)
@@ -263,7 +263,7 @@ func TestInjuriesGiveBackWhatWasNotTouched(t *testing.T) {
 			}
 			healthy := dump(t, filepath.Join(before, db), false)
 			got := compare(healthy, dump(t, out, true), extents(t, was), was, is)
-			if notFromPages[injury.Name] != "" && got.wrong == 1 && got.extra+got.lost+got.others == 0 {
+			if notFromPages[injury.Name] != "" && got.wrong+got.others == 1 && got.extra+got.lost == 0 {
 				continue
 			}
 			if got.wrong+got.extra+got.lost+got.others > 0 {

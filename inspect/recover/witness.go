@@ -77,14 +77,13 @@ type leafReader struct {
 
 // leaf reads leaf i; false when the machine does not give it back.
 func (r *leafReader) leaf(i int) bool {
+	var sound bool
 	var err error
 	r.records = r.records[:0]
-	if r.buf, err = r.Tree.File.ReadPage(r.Tree.Leaves[i].ID, maxMended, r.buf); err != nil {
+	if r.buf, r.elements, sound, err = r.readLeaf(i, r.buf, r.elements[:0]); err != nil {
 		return false
 	}
-	var ignored snapdb.FaultList
-	r.elements = r.Tree.ReadLeaf(i, r.buf, r.elements[:0], &ignored)
-	r.records, _ = provenOn(r.Tree.Leaves[i].ID, r.elements, ignored.Len() == 0, len(r.buf), r.records)
+	r.records, _ = provenOn(r.Tree.Leaves[i].ID, r.elements, sound, len(r.buf), r.records)
 	return true
 }
 

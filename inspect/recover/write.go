@@ -148,8 +148,16 @@ func (j *job) fill(ctx context.Context, w *rebuild.Writer) error {
 			}
 			continue
 		}
-		if err := p.base.rows(p.bucket, func(x row) error { return w.Put(x.key, x.value) }); err != nil {
+		if p.was != "" {
+			r.Notes = append(r.Notes, fmt.Sprintf("bucket %q has the records of %s, and is written as that", p.was, p.path[0]))
+		}
+		left := 0
+		if err := p.base.rows(p.bucket, func() { left++ }, func(x row) error { return w.Put(x.key, x.value) }); err != nil {
 			return err
+		}
+		if left > 0 {
+			holder := p.base.Tree.Buckets[p.bucket].Holder
+			r.Lost = append(r.Lost, Loss{Page: &holder, Bucket: string(p.path[len(p.path)-1]), Reason: fmt.Sprintf("%d records that are not as etcd writes them", left)})
 		}
 	}
 	return nil
