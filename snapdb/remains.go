@@ -321,6 +321,18 @@ func (r *Remains) Roots() iter.Seq[page.ID] {
 	}
 }
 
+// Branches gives the branch pages that carry their own number, each with the page of its
+// first reference, in the order of the pages.
+func (r *Remains) Branches() iter.Seq2[page.ID, page.ID] {
+	return func(yield func(id, child page.ID) bool) {
+		for _, b := range r.branches {
+			if !yield(b.id, b.child) {
+				return
+			}
+		}
+	}
+}
+
 // A NamedRoot is what a meta that is not valid says of the root, where a page lies
 // that can be one.
 type NamedRoot struct {

@@ -63,8 +63,11 @@ func openBase(ctx context.Context, f *source.File) (*base, error) {
 				break
 			}
 		}
-		if b.WalkedTree != nil && b.key >= 0 {
+		if b.WalkedTree != nil && b.key >= 0 && !b.behind {
 			return b, nil
+		}
+		if b.WalkedTree != nil && b.key >= 0 || way == waysToRoot-1 {
+			return b.orKeyRoot(ctx)
 		}
 	}
 	return nil, refuse("%s: no page leads to bucket key", f.Path)
@@ -76,7 +79,7 @@ const waysToRoot = 3
 
 // walk walks the branch pages of the tree to which a way leads.
 func (b *base) walk(ctx context.Context, way int) (bool, error) {
-	db, err := snapdb.Open(b.mended, b.mended.size)
+	db, err := snapdb.Open(b.mended, b.mended.length())
 	if err != nil {
 		return false, err
 	}

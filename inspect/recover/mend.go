@@ -16,6 +16,10 @@ type mendedFile struct {
 	r     io.ReaderAt
 	size  int64
 	spots []spot // by offset
+
+	// root is a root page that is in no file, and lies behind the end of this one.
+	root   []byte
+	rootAt int64
 }
 
 // A spot is one page header that stands in for the one in the file.
@@ -27,7 +31,7 @@ type spot struct {
 
 // ReadAt implements io.ReaderAt.
 func (m *mendedFile) ReadAt(b []byte, offset int64) (int, error) {
-	n, err := m.r.ReadAt(b, offset)
+	n, err := m.readAt(b, offset)
 	first, _ := slices.BinarySearchFunc(m.spots, offset-page.HeaderSize+1, func(s spot, at int64) int { return cmp.Compare(s.offset, at) })
 	for _, s := range m.spots[first:] {
 		if s.offset >= offset+int64(n) {
@@ -40,6 +44,33 @@ func (m *mendedFile) ReadAt(b []byte, offset int64) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// readAt reads what is in the file and, behind its last whole page, the root page.
+func (m *mendedFile) readAt(b []byte, offset int64) (int, error) {
+	if m.root == nil || offset+int64(len(b)) <= m.rootAt {
+		return m.r.ReadAt(b, offset)
+	}
+	n := 0
+	if offset < m.rootAt {
+		var err error
+		if n, err = m.r.ReadAt(b[:m.rootAt-offset], offset); int64(n) < m.rootAt-offset {
+			return n, err
+		}
+	}
+	n += copy(b[n:], m.root[min(offset+int64(n)-m.rootAt, int64(len(m.root))):])
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// length gives the bytes of the file, with its root page.
+func (m *mendedFile) length() int64 {
+	if m.root == nil {
+		return m.size
+	}
+	return m.rootAt + int64(len(m.root))
 }
 
 // mend puts a header over that of page id when all its elements lie as bbolt lays them
@@ -73,7 +104,7 @@ const (
 func (m *mendedFile) headerOf(f *snapdb.File, id page.ID) (page.Header, bool) {
 	offset := int64(id) * int64(f.PageSize)
 	b := make([]byte, min(int64(f.PageSize), f.DataSize-offset))
-	if n, _ := m.r.ReadAt(b, offset); n < len(b) || n < page.HeaderSize+page.ElementSize {
+	if n, _ := m.readAt(b, offset); n < len(b) || n < page.HeaderSize+page.ElementSize {
 		return page.Header{}, false
 	}
 	is := page.DecodeHeader((*[page.HeaderSize]byte)(b))
@@ -105,7 +136,7 @@ func (m *mendedFile) headerOf(f *snapdb.File, id page.ID) (page.Header, bool) {
 func (m *mendedFile) laidOut(f *snapdb.File, h page.Header, offset int64) (used int, ok bool) {
 	end := int64(page.HeaderSize + int(h.Count)*page.ElementSize)
 	b := make([]byte, min(max(end, int64(f.PageSize)), f.DataSize-offset))
-	if n, _ := m.r.ReadAt(b, offset); n < len(b) || int64(n) < end {
+	if n, _ := m.readAt(b, offset); n < len(b) || int64(n) < end {
 		return 0, false
 	}
 	copy(b, h.Append(nil))
@@ -116,7 +147,7 @@ func (m *mendedFile) laidOut(f *snapdb.File, h page.Header, offset int64) (used 
 		}
 		if claimed > uint64(len(b)) {
 			b = append(b, make([]byte, int(claimed)-len(b))...)
-			if n, _ := m.r.ReadAt(b, offset); n < len(b) {
+			if n, _ := m.readAt(b, offset); n < len(b) {
 				return 0, false
 			}
 			copy(b, h.Append(nil))
