@@ -244,19 +244,29 @@ func (b *base) readLeaf(i int, buf []byte, elements []snapdb.Element) (_ []byte,
 	if err != nil {
 		return buf, elements, false, nil
 	}
-	if salvaged := sift(raw); len(salvaged) > provenCount(elements[first:]) {
+	if salvaged := sift(raw, b.db.PageSize); len(salvaged) > provenCount(elements[first:]) {
 		return raw, append(elements[:first], salvaged...), false, nil
 	}
 	return buf, elements, false, nil
 }
 
-// raw gives the bytes from page id up to the next one that the tree uses.
+// raw gives the bytes of page id and of those behind it that the tree does not use and
+// that are no pages by themselves: they can be its overflow.
 func (b *base) raw(id page.ID) ([]byte, error) {
 	size := int64(b.db.PageSize)
 	offset := int64(id) * size
-	raw := make([]byte, min(b.Tree.Room(id)*size, maxMended, b.db.DataSize-offset))
-	_, err := b.mended.ReadAt(raw, offset)
-	return raw, err
+	raw := make([]byte, min(size, b.db.DataSize-offset))
+	if _, err := b.mended.ReadAt(raw, offset); err != nil {
+		return nil, err
+	}
+	next := make([]byte, size)
+	for n := int64(1); n < b.Tree.Room(id) && int64(len(raw)) < maxMended; n++ {
+		if _, err := b.mended.ReadAt(next, offset+n*size); err != nil || page.DecodeHeader((*[page.HeaderSize]byte)(next)).ID == id+page.ID(n) {
+			break
+		}
+		raw = append(raw, next...)
+	}
+	return raw, nil
 }
 
 func provenCount(elements []snapdb.Element) (n int) {
@@ -270,9 +280,10 @@ func provenCount(elements []snapdb.Element) (n int) {
 
 // sift finds the elements of a leaf of bucket key whose header or first elements are
 // gone: an element says where its bytes lie, and these prove themselves.
-func sift(b []byte) []snapdb.Element {
+func sift(b []byte, pageSize int) []snapdb.Element {
 	var found []snapdb.Element
-	end, work := len(b), maxWork*int64(len(b)) // end of the table: keys begin behind it
+	// The table ends where keys begin, and on the first page as far as one can rely on it.
+	end, work := min(len(b), pageSize), maxWork*int64(len(b))
 	for k := 0; page.HeaderSize+(k+1)*page.ElementSize <= end && k < maxElements; k++ {
 		at := page.HeaderSize + k*page.ElementSize
 		raw := binary.LittleEndian.Uint32(b[at+8:])
