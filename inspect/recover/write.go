@@ -136,6 +136,13 @@ func (j *job) fill(ctx context.Context, w *rebuild.Writer) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if p.base == nil {
+			if err := w.Bucket(0, p.path...); err != nil {
+				return err
+			}
+			r.Notes = append(r.Notes, fmt.Sprintf("bucket %s was not found, and is empty", p.path[0]))
+			continue
+		}
 		if err := w.Bucket(p.base.Tree.Buckets[p.bucket].Sequence, p.path...); err != nil {
 			return err
 		}
@@ -163,20 +170,40 @@ func (j *job) fill(ctx context.Context, w *rebuild.Writer) error {
 	return nil
 }
 
-// plans lists the buckets of the tree and, where its own root bucket is damaged, those
-// that only the tree of the transaction before still names.
+// plans lists the buckets of the tree; where its own root bucket is damaged, those that
+// only the tree of the transaction before still names; and those that nothing names.
 func (j *job) plans() []bucketPlan {
 	plans := j.bucketPlans()
-	if j.older == nil || !j.Tree.Faults.InBucket(0) {
-		return plans
-	}
 	names := map[string]bool{}
 	for _, p := range plans {
 		names[string(p.path[0])] = true
 	}
+	if j.older != nil && j.Tree.Faults.InBucket(0) {
+		plans = append(plans, j.olderPlans(names)...)
+	}
+	for _, name := range etcdBuckets {
+		if !names[name] {
+			plans = append(plans, bucketPlan{path: [][]byte{[]byte(name)}})
+		}
+	}
+	return plans
+}
+
+// etcdBuckets are those that every etcd creates when it starts, and without which its
+// tools fail.
+var etcdBuckets = []string{
+	keyspace.BucketKey, keyspace.BucketMeta, keyspace.BucketLease, keyspace.BucketAlarm, keyspace.BucketMembers,
+	keyspace.BucketMembersRemoved, keyspace.BucketAuth, keyspace.BucketAuthUsers, keyspace.BucketAuthRoles,
+}
+
+// olderPlans lists the buckets of etcd's that only the tree of the transaction before
+// names.
+func (j *job) olderPlans(names map[string]bool) []bucketPlan {
+	var plans []bucketPlan
 	old := &base{file: j.file, mended: j.mended, db: j.older.Tree.File, WalkedTree: j.older, key: -1}
 	for _, p := range old.bucketPlans() {
 		if _, known := rowChecks[string(p.path[0])]; known && len(p.path) == 1 && !names[string(p.path[0])] {
+			names[string(p.path[0])] = true
 			plans = append(plans, p)
 			j.result.Notes = append(j.result.Notes, fmt.Sprintf("bucket %s is that of the transaction before", p.path[0]))
 		}
