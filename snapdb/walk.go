@@ -499,7 +499,12 @@ func (t *Tree) descend(root page.ID, way int) (depth int, ok bool) {
 				return 0, false
 			}
 			if _, fault := br.Element(0); fault != nil {
-				return 0, false // not laid out as a branch
+				if br.Len() < 2 {
+					return 0, false
+				}
+				if _, fault := br.Element(1); fault != nil {
+					return 0, false // not laid out as a branch
+				}
 			}
 			e, _ := br.Element((br.Len() - 1) * way / 6)
 			id = e.Child

@@ -131,21 +131,23 @@ func (s *strays) fates(order []int32, tree treeView) []uint8 {
 			all |= livesBit
 		}
 		for _, i := range order[from:to] {
-			fates[i] = all | s.records[i].chainFate(s.compacted)
+			fates[i] = all | s.records[i].chainFate(s.finished)
 		}
 		from = to
 	}
 	return fates
 }
 
-// chainFate tells from the other records of its key whether a record at or below the
-// compact revision was deleted by the compaction.
-func (r *strayRecord) chainFate(compacted int64) uint8 {
+// chainFate tells from the other records of its key whether a record was deleted by the
+// last compaction that finished.
+func (r *strayRecord) chainFate(finished int64) uint8 {
 	switch {
+	case r.rev.Main > finished:
+		return 0
 	case r.rev.Tombstone:
 		// Compaction takes tombstones; versions before 3.6 keep none, later ones that of
 		// the compact revision itself.
-		if r.rev.Main < compacted {
+		if r.rev.Main < finished {
 			return deadBit
 		}
 		return 0

@@ -162,8 +162,8 @@ func (j *job) witnesses(ctx context.Context, losses *lossIndex) ([]*witness, err
 // search looks for the records that the tree has lost: in the other databases, and on
 // pages to which it does not lead.
 func (j *job) search(ctx context.Context, losses *lossIndex, witnesses []*witness) error {
-	bounds := j.compactedBound()
-	s, err := j.collect(ctx, losses, bounds)
+	bounds, finished := j.compactedBounds()
+	s, err := j.collect(ctx, losses, bounds, finished)
 	if err != nil {
 		return err
 	}
@@ -171,13 +171,13 @@ func (j *job) search(ctx context.Context, losses *lossIndex, witnesses []*witnes
 	taken := map[keyspace.Revision]bool{}
 	settled := false
 	for _, w := range witnesses {
-		t, err := w.testify(ctx, losses, bounds)
+		t, err := w.testify(ctx, losses, finished)
 		if err != nil {
 			return err
 		}
 		if t.settles && !settled {
 			settled = true
-			v.taken = slices.DeleteFunc(v.taken, func(f found) bool { return decided(f.rev, bounds) })
+			v.taken = slices.DeleteFunc(v.taken, func(f found) bool { return decided(f.rev, finished) })
 		}
 		for _, f := range t.taken {
 			if !taken[f.rev] {
@@ -194,19 +194,20 @@ func (j *job) search(ctx context.Context, losses *lossIndex, witnesses []*witnes
 		}
 	}
 	slices.SortFunc(j.extras, func(x, y found) int { return cmp.Or(x.rev.Compare(y.rev), cmp.Compare(x.page, y.page)) })
-	j.count(losses, witnesses, v, taken, settled, bounds)
+	j.count(losses, witnesses, v, taken, settled, finished)
 	return nil
 }
 
-// compactedBound gives the revision up to which records may have been deleted.
-func (j *job) compactedBound() int64 {
+// compactedBounds gives the revision up to which records may have been deleted, and that
+// up to which a compaction that finished has deleted all it deletes.
+func (j *job) compactedBounds() (compacted, finished int64) {
 	if !j.result.CompactionKnown {
-		return math.MaxInt64
+		return math.MaxInt64, math.MaxInt64
 	}
-	return j.CompactRevision()
+	return j.CompactRevision(), j.Finished
 }
 
-func (j *job) count(losses *lossIndex, witnesses []*witness, v verdict, taken map[keyspace.Revision]bool, settled bool, bounds int64) {
+func (j *job) count(losses *lossIndex, witnesses []*witness, v verdict, taken map[keyspace.Revision]bool, settled bool, finished int64) {
 	r := j.result
 	for i := range losses.losses {
 		losses.losses[i].Found = 0
@@ -225,7 +226,7 @@ func (j *job) count(losses *lossIndex, witnesses []*witness, v verdict, taken ma
 			r.Helpers = append(r.Helpers, Helper{name, w.taken})
 		}
 	}
-	r.Doubts = slices.DeleteFunc(v.doubts, func(d Doubt) bool { return taken[d.Revision] || settled && decided(d.Revision, bounds) })
+	r.Doubts = slices.DeleteFunc(v.doubts, func(d Doubt) bool { return taken[d.Revision] || settled && decided(d.Revision, finished) })
 	r.Conflicts = v.conflicts
 }
 

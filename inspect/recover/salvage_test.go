@@ -206,7 +206,8 @@ func TestMutantsGiveBackWhatWasNotTouched(t *testing.T) {
 		for k, m := range mutants.Mutations() {
 			for n := range mutantsOfEach() {
 				b := slices.Clone(s.Bytes)
-				if _, ok := m.Do(s, b, rand.New(rand.NewPCG(uint64(k), uint64(n)))); !ok {
+				wrong, ok := m.Do(s, b, rand.New(rand.NewPCG(uint64(k), uint64(n))))
+				if !ok {
 					continue
 				}
 				if err := os.WriteFile(path, b, 0o600); err != nil {
@@ -218,6 +219,9 @@ func TestMutantsGiveBackWhatWasNotTouched(t *testing.T) {
 					continue
 				}
 				got := compare(healthy, dump(t, out, true), where, s.Bytes, b)
+				if wrong == s.Root() { // the buckets that lie inline are those of the transaction before
+					got.others = 0
+				}
 				total["copies"]++
 				total["touched"] += got.touched
 				total["lost"] += got.lost

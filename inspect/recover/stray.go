@@ -34,24 +34,27 @@ type strayRecord struct {
 // keyFacts is what is known of the other records of a key.
 type keyFacts struct {
 	key []byte
-	// The last record at or below the compact revision, and the first above it, wherever
-	// they were found.
+	// The last record that a finished compaction may have touched, and the first that it
+	// cannot have, wherever they were found.
 	below, above keyspace.Revision
 	next         keyspace.KeyValue // of above, without key and value
 }
 
 // strays are the pages that lie in ranges that the tree has lost.
 type strays struct {
-	file      *snapdb.File
-	compacted int64
+	file *snapdb.File
+	// Up to compacted records may have been deleted. Up to finished they have been, as far
+	// as compaction deletes them: it may have been interrupted.
+	compacted, finished int64
+
 	pages     []strayPage
 	records   []strayRecord
 	keys      map[string]*keyFacts
 }
 
 // see takes in a record of a key, from wherever.
-func (f *keyFacts) see(rev keyspace.Revision, kv *keyspace.KeyValue, compacted int64) {
-	if rev.Main <= compacted {
+func (f *keyFacts) see(rev keyspace.Revision, kv *keyspace.KeyValue, finished int64) {
+	if rev.Main <= finished {
 		if rev.Compare(f.below) > 0 {
 			f.below = rev
 		}
@@ -79,8 +82,8 @@ type strayReader struct {
 // collect looks through all leaf pages of the file that the tree does not use, for those
 // with records in a lost range, and then once more through them and the tree for other
 // records of the same keys.
-func (b *base) collect(ctx context.Context, losses *lossIndex, compacted int64) (*strays, error) {
-	s := &strays{file: b.db, compacted: compacted, keys: map[string]*keyFacts{}}
+func (b *base) collect(ctx context.Context, losses *lossIndex, compacted, finished int64) (*strays, error) {
+	s := &strays{file: b.db, compacted: compacted, finished: finished, keys: map[string]*keyFacts{}}
 	if b.remains == nil {
 		var err error
 		if b.remains, err = snapdb.Survey(ctx, b.db); err != nil {
@@ -209,7 +212,7 @@ func (r *strayReader) seeKeys(id page.ID) {
 	for i := range r.records {
 		rec := &r.records[i]
 		if key := r.strays.keys[string(rec.kv.Key)]; key != nil {
-			key.see(rec.rev, &rec.kv, r.strays.compacted)
+			key.see(rec.rev, &rec.kv, r.strays.finished)
 		}
 	}
 }
@@ -240,7 +243,7 @@ func (f *factSink) Leaf(l *scan.Leaf) {
 	for i := range f.records {
 		rec := &f.records[i]
 		if key := f.strays.keys[string(rec.kv.Key)]; key != nil {
-			key.see(rec.rev, &rec.kv, f.strays.compacted)
+			key.see(rec.rev, &rec.kv, f.strays.finished)
 		}
 	}
 }
