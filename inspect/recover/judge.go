@@ -1,8 +1,10 @@
 package recover
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
+	"sort"
 
 	"etcd-forensics/snapdb"
 	"etcd-forensics/snapdb/keyspace"
@@ -39,6 +41,7 @@ const (
 	doubtOlder    = "the page is at best an older copy of the damaged one, and nothing shows that the record was not deleted later"
 	doubtFree     = "the page is listed as free, and nothing shows that the record lives elsewhere"
 	doubtDamaged  = "the page is damaged, and nothing shows that the record was not deleted"
+	doubtBorder   = "of two pages that may be the lost one, one has the record and the other ends before it"
 	doubtContrary = "what is known of the key says both that it lives and that it was deleted"
 	doubtBytes    = "another copy of the record has other bytes"
 )
@@ -62,6 +65,7 @@ func (s *strays) judge(losses *lossIndex, tree treeView) verdict {
 	slices.SortFunc(order, func(x, y int32) int {
 		return cmp.Or(s.records[x].rev.Compare(s.records[y].rev), cmp.Compare(s.pages[s.records[x].page].id, s.pages[s.records[y].page].id))
 	})
+	s.order = order
 	fates := s.fates(order, tree)
 	for i := range s.records {
 		if p := &s.pages[s.records[i].page]; fates[i]&deadBit != 0 && s.records[i].rev.Main <= s.compacted {
@@ -72,6 +76,7 @@ func (s *strays) judge(losses *lossIndex, tree treeView) verdict {
 	for i := range s.pages {
 		possible[i] = s.possible(&s.pages[i], losses)
 	}
+	s.doubtBorders(fates, possible)
 	var v verdict
 	for from := 0; from < len(order); {
 		to := from + 1
@@ -88,6 +93,9 @@ func (s *strays) judge(losses *lossIndex, tree treeView) verdict {
 const (
 	deadBit  = 1 << iota // something says that it was deleted
 	livesBit             // something says that it was not
+	// borderBit: another page that may be the lost one has what lies beside the record on
+	// its page, and ends before it.
+	borderBit
 )
 
 // fates gives for each record at or below the compact revision what is known of it.
@@ -99,6 +107,9 @@ func (s *strays) fates(order []int32, tree treeView) []uint8 {
 			firsts = append(firsts, s.records[p.from].rev)
 			lasts = append(lasts, s.records[p.to-1].rev)
 		}
+	}
+	for _, r := range s.runs {
+		firsts, lasts = append(firsts, r.first), append(lasts, r.last)
 	}
 	slices.SortFunc(firsts, keyspace.Revision.Compare)
 	slices.SortFunc(lasts, keyspace.Revision.Compare)
@@ -117,8 +128,16 @@ func (s *strays) fates(order []int32, tree treeView) []uint8 {
 		to, within := from, 0
 		for ; to < len(order) && s.records[order[to]].rev.Compare(rev) == 0; to++ {
 			i := int(order[to])
-			if p := &s.pages[s.records[i].page]; p.sound && i > p.from && i+1 < p.to {
+			p := &s.pages[s.records[i].page]
+			if p.sound && i > p.from && i+1 < p.to {
 				within++
+			}
+			within += p.runs
+			if i == p.from {
+				within -= p.begins
+			}
+			if i+1 == p.to {
+				within -= p.ends
 			}
 		}
 		var all uint8
@@ -128,7 +147,7 @@ func (s *strays) fates(order []int32, tree treeView) []uint8 {
 		if spanned, holds := tree.spans(rev); spanned && !holds {
 			all |= deadBit
 		} else if holds {
-			all |= livesBit
+			all = livesBit
 		}
 		for _, i := range order[from:to] {
 			fates[i] = all | s.records[i].chainFate(s.finished)
@@ -144,6 +163,8 @@ func (r *strayRecord) chainFate(finished int64) uint8 {
 	switch {
 	case r.rev.Main > finished:
 		return 0
+	case r.orphan && r.key.above.Main == 0:
+		return deadBit // its lease is gone, and takes its keys along
 	case r.rev.Tombstone:
 		// Compaction takes tombstones; versions before 3.6 keep none, later ones that of
 		// the compact revision itself.
@@ -171,11 +192,77 @@ func (s *strays) possible(p *strayPage, losses *lossIndex) bool {
 	}
 	first, last := s.records[p.from].rev.Append(nil), s.records[p.to-1].rev.Append(nil)
 	for _, l := range losses.at(first) {
-		if l.kind == lossReference && l.holds(last) {
+		if l.kind == lossReference && l.holds(last) && (!l.leaf || bytes.Equal(first, l.From)) {
 			return true
 		}
 	}
 	return p.lost
+}
+
+// maxPairs bounds the pairs of pages that are compared.
+const maxPairs = 1 << 26
+
+// doubtBorders marks the records at or below the compact revision by which one of two
+// overlapping pages reaches farther than the other: the shorter one was written before
+// they were, or after they were deleted. A record among them that lives tells that it was
+// before.
+func (s *strays) doubtBorders(fates []uint8, possible []bool) {
+	var pages []int
+	for i := range s.pages {
+		if possible[i] {
+			pages = append(pages, i)
+		}
+	}
+	first := func(i int) keyspace.Revision { return s.records[s.pages[i].from].rev }
+	last := func(i int) keyspace.Revision { return s.records[s.pages[i].to-1].rev }
+	slices.SortFunc(pages, func(x, y int) int { return cmp.Or(first(x).Compare(first(y)), cmp.Compare(x, y)) })
+	pairs := 0
+	for n, x := range pages {
+		for _, y := range pages[n+1:] {
+			if first(y).Compare(last(x)) > 0 {
+				break
+			}
+			if pairs++; pairs > maxPairs {
+				break
+			}
+			s.doubtBorder(x, y, fates)
+			s.doubtBorder(y, x, fates)
+		}
+	}
+}
+
+// beside says whether a page before first or behind last holds a revision: then a page
+// that reaches from first to last ends there because the next one begins.
+func (s *strays) beside(rev, first, last keyspace.Revision) bool {
+	n := sort.Search(len(s.order), func(i int) bool { return s.records[s.order[i]].rev.Compare(rev) >= 0 })
+	for ; n < len(s.order) && s.records[s.order[n]].rev.Compare(rev) == 0; n++ {
+		p := &s.pages[s.records[s.order[n]].page]
+		if p.sound && (s.records[p.from].rev.Compare(last) > 0 || s.records[p.to-1].rev.Compare(first) < 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// doubtBorder marks what page x has before the beginning and behind the end of page y,
+// which overlaps it.
+func (s *strays) doubtBorder(x, y int, fates []uint8) {
+	first, last := s.records[s.pages[y].from].rev, s.records[s.pages[y].to-1].rev
+	for _, beyond := range []func(rev keyspace.Revision) bool{
+		func(rev keyspace.Revision) bool { return rev.Compare(first) < 0 },
+		func(rev keyspace.Revision) bool { return rev.Compare(last) > 0 },
+	} {
+		lives := false
+		for i := s.pages[x].from; i < s.pages[x].to && !lives; i++ {
+			r := &s.records[i]
+			lives = beyond(r.rev) && (r.rev.Main > s.compacted || fates[i]&livesBit != 0)
+		}
+		for i := s.pages[x].from; i < s.pages[x].to && !lives; i++ {
+			if rev := s.records[i].rev; beyond(rev) && !s.beside(rev, first, last) {
+				fates[i] |= borderBit
+			}
+		}
+	}
 }
 
 // settle decides about the copies of one revision.
@@ -231,12 +318,14 @@ func (s *strays) refuse(i int32, fate uint8, possible []bool) string {
 	switch {
 	case r.rev.Main > s.compacted:
 		return ""
-	case fate == deadBit|livesBit:
+	case fate&deadBit != 0 && fate&livesBit != 0:
 		return doubtContrary
 	case fate&deadBit != 0:
 		return whyDead
-	case fate&livesBit != 0 || possible[r.page]:
+	case fate&livesBit != 0 || possible[r.page] && fate&borderBit == 0:
 		return ""
+	case possible[r.page]:
+		return doubtBorder
 	case !p.sound:
 		return doubtDamaged
 	case p.free:

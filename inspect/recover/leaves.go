@@ -154,7 +154,7 @@ func (b *base) losses() []Loss {
 			continue
 		}
 		id := f.Page
-		losses = append(losses, Loss{Page: &id, Bucket: keyspace.BucketKey, From: f.Lo, To: f.Hi, Reason: f.Kind.String() + ": " + f.Err.Error(), kind: b.referenceKind(f)})
+		losses = append(losses, Loss{Page: &id, Bucket: keyspace.BucketKey, From: f.Lo, To: f.Hi, Reason: f.Kind.String() + ": " + f.Err.Error(), kind: b.referenceKind(f), leaf: b.toLeaf(f)})
 	}
 	for kind, n := range counted {
 		if n < b.Tree.Faults.Count(kind) && n >= faultsKept {
@@ -169,6 +169,16 @@ func (b *base) losses() []Loss {
 		losses = append(losses, Loss{Bucket: keyspace.BucketKey, From: after, Reason: "the tree is that of an older transaction: " + b.origin, kind: lossReference})
 	}
 	return losses
+}
+
+// toLeaf says whether a fault is that of a reference where leaves are referred to, with a
+// separator that can be relied on.
+func (b *base) toLeaf(f snapdb.Fault) bool {
+	switch f.Kind {
+	case snapdb.FaultOutOfRange, snapdb.FaultPastEnd, snapdb.FaultPageShared, snapdb.FaultPageCycle:
+		return f.Element >= 0 && f.Lo != nil && len(f.Path) == b.Tree.Depth(b.key)
+	}
+	return false
 }
 
 // referenceKind tells a lost reference from a lost page, for a fault that is not on a
@@ -199,7 +209,7 @@ func (b *base) leafLosses(i int, reason string) []Loss {
 		// A page that is what it says is not the one that belongs here; the root of a
 		// bucket may have been a branch.
 		if own && b.leaves[i].missing == 0 || l.Parent < 0 {
-			whole.kind = lossReference
+			whole.kind, whole.leaf = lossReference, l.Parent >= 0 && lo != nil
 		}
 		return []Loss{whole}
 	}

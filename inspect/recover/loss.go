@@ -29,6 +29,7 @@ type Loss struct {
 	Found    int64 // records in the range that were found elsewhere
 
 	kind lossKind
+	leaf bool // of a lost reference: it led to one leaf, which begins with From
 }
 
 func (l *Loss) holds(key []byte) bool {

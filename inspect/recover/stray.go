@@ -1,6 +1,7 @@
 package recover
 
 import (
+	"bytes"
 	"context"
 	"hash/maphash"
 
@@ -19,7 +20,15 @@ type strayPage struct {
 	free     bool // a stored freelist lists it
 	from, to int  // its records in strays.records
 	stale    bool // it holds a record that is dead, so it was written before that died
+
+	// Of the runs that it is part of: how many, and how many begin and end with it.
+	runs, begins, ends int
 }
+
+// A run is a part of a branch page to which the tree does not lead: leaves in a row, each
+// of which is still what the branch refers to. Together they are what one page would be
+// that reached from the first record to the last.
+type run struct{ first, last keyspace.Revision }
 
 // A strayRecord is one proven record on such a page.
 type strayRecord struct {
@@ -29,6 +38,7 @@ type strayRecord struct {
 	sum             uint64 // of its bytes
 	page            int32
 	element         int32
+	orphan          bool // its lease does not exist
 }
 
 // keyFacts is what is known of the other records of a key.
@@ -47,9 +57,12 @@ type strays struct {
 	// as compaction deletes them: it may have been interrupted.
 	compacted, finished int64
 
-	pages     []strayPage
-	records   []strayRecord
-	keys      map[string]*keyFacts
+	pages   []strayPage
+	records []strayRecord
+	runs    []run
+	order   []int32        // of records, by revision
+	leases  map[int64]bool // nil when not all are known
+	keys    map[string]*keyFacts
 }
 
 // see takes in a record of a key, from wherever.
@@ -91,7 +104,11 @@ func (b *base) collect(ctx context.Context, losses *lossIndex, compacted, finish
 		}
 	}
 	r := &strayReader{base: b, strays: s, wanted: func(key []byte) bool { return len(losses.at(key)) > 0 }}
+	s.leases = b.leases()
 	if err := b.eachStray(ctx, r.take); err != nil {
+		return nil, err
+	}
+	if err := r.join(ctx); err != nil {
 		return nil, err
 	}
 	if len(s.keys) == 0 {
@@ -200,7 +217,8 @@ func (r *strayReader) take(id page.ID) {
 		h.Write(rec.Key)
 		h.Write(rec.Value)
 		s.records = append(s.records, strayRecord{rev: rec.rev, create: rec.kv.CreateRevision, version: rec.kv.Version, key: key,
-			sum: h.Sum64(), page: int32(len(s.pages)), element: int32(rec.Index)})
+			sum: h.Sum64(), page: int32(len(s.pages)), element: int32(rec.Index),
+			orphan: rec.kv.Lease != 0 && s.leases != nil && !s.leases[rec.kv.Lease]})
 	}
 	p.to = len(s.records)
 	s.pages = append(s.pages, p)
@@ -246,4 +264,81 @@ func (f *factSink) Leaf(l *scan.Leaf) {
 			key.see(rec.rev, &rec.kv, f.strays.finished)
 		}
 	}
+}
+
+// leases gives the ids of all leases, nil when they may not be all.
+func (b *base) leases() map[int64]bool {
+	bucket, ok := b.Bucket[keyspace.BucketLease]
+	if !ok || b.behind || b.Tree.Faults.InBucket(bucket) || b.Tree.Faults.InBucket(0) {
+		return nil
+	}
+	ids := map[int64]bool{}
+	whole := true
+	b.rows(bucket, func() { whole = false }, func(r row) error {
+		if l, err := keyspace.DecodeLease(r.key, r.value); err == nil {
+			ids[l.ID] = true
+		}
+		return nil
+	})
+	if !whole {
+		return nil
+	}
+	return ids
+}
+
+// join finds the runs of the branch pages to which the tree does not lead.
+func (r *strayReader) join(ctx context.Context) error {
+	s, b := r.strays, r.base
+	byID := map[page.ID]int{}
+	for i := range s.pages {
+		byID[s.pages[i].id] = i
+	}
+	var buf []byte
+	n := 0
+	for id := range b.remains.Branches() {
+		if n++; n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if b.inUse(id) {
+			continue
+		}
+		var err error
+		if buf, err = b.db.ReadPage(id, maxMended, buf); err != nil || !page.LaidOut(buf) {
+			continue
+		}
+		if first, _ := separators(buf); first == nil {
+			continue
+		}
+		br, _ := page.OpenBranch(buf)
+		row := []int{}
+		for i := range br.Len() {
+			e, _ := br.Element(i)
+			if p, there := byID[e.Child]; there && s.pages[p].sound && bytes.Equal(e.Key, s.records[s.pages[p].from].rev.Append(nil)) {
+				row = append(row, p)
+				continue
+			}
+			s.addRun(row)
+			row = row[:0]
+		}
+		s.addRun(row)
+	}
+	return nil
+}
+
+// addRun adds the pages of a row, when there are several and none overlaps the next.
+func (s *strays) addRun(row []int) {
+	if len(row) < 2 {
+		return
+	}
+	for i := 1; i < len(row); i++ {
+		if s.records[s.pages[row[i-1]].to-1].rev.Compare(s.records[s.pages[row[i]].from].rev) >= 0 {
+			return
+		}
+	}
+	s.runs = append(s.runs, run{s.records[s.pages[row[0]].from].rev, s.records[s.pages[row[len(row)-1]].to-1].rev})
+	for _, p := range row {
+		s.pages[p].runs++
+	}
+	s.pages[row[0]].begins++
+	s.pages[row[len(row)-1]].ends++
 }
