@@ -85,8 +85,8 @@ bench-scale: ## ratios to SHA-256, bbolt, etcdutl and etcd-dump-logs on large st
 	ETCD_FORENSICS_SCALE=$(abspath $(SCALE)) ETCD_DUMP_LOGS=$(abspath $(BUILD))/etcd-dump-logs \
 		$(GO) test -run '^$$' -bench '^BenchmarkScale' -benchtime 1x -timeout 60m ./inspect
 
-mutants: ## twenty injured copies of each kind, databases and logs
-	MUTANTS=20 $(GO) test ./inspect -run 'Mutants|Every' -v -timeout 60m
+mutants: ## twenty injured copies of each kind, databases and logs, judged and salvaged
+	MUTANTS=20 $(GO) test ./inspect ./inspect/recover -run 'Mutants|Every|Stale' -v -timeout 60m
 
 fuzz: ## every fuzz target, FUZZTIME each
 	@for pkg in $$($(GO) list ./...); do \

@@ -22,6 +22,7 @@ type salvageView struct {
 	Lost            []lostView    `json:"lost"`
 	Missing         missingView   `json:"missingRevisions"`
 	Doubtful        []doubtView   `json:"doubtful"`
+	Unproven        []doubtView   `json:"unproven"`
 	Conflicts       []doubtView   `json:"conflicts"`
 	With            []helperView  `json:"with"`
 	Notes           []string      `json:"notes"`
@@ -68,7 +69,7 @@ func SalvageJSON(w io.Writer, r *recover.Result) error {
 		SchemaVersion: inspect.SchemaVersion, File: r.File, Out: r.Out, Size: r.Size, Tree: r.Origin, MendedPages: []uint64{},
 		Revision: r.Revision, ConsistentIndex: r.Index, Recovered: recoveredView{r.Records, r.Keys, r.Buckets},
 		Lost: []lostView{}, Missing: missingView{r.MissingCount, [][2]int64{}, []string{}},
-		Doubtful: viewDoubts(r.Doubts), Conflicts: viewDoubts(r.Conflicts), With: []helperView{}, Notes: append([]string{}, r.Notes...),
+		Doubtful: viewDoubts(r.Doubts), Unproven: viewDoubts(r.Unproven), Conflicts: viewDoubts(r.Conflicts), With: []helperView{}, Notes: append([]string{}, r.Notes...),
 		Findings: viewFindings(r.Findings),
 	}
 	if r.CompactRevision >= 0 {
@@ -121,6 +122,7 @@ func Salvage(w io.Writer, r *recover.Result) error {
 	}
 	t.losses(r)
 	t.doubts("not taken, since they may have been deleted", r.Doubts)
+	t.doubts("taken, since nothing speaks against them, and nothing proves them (--strict leaves them out)", r.Unproven)
 	t.doubts("copies with other bytes, not taken", r.Conflicts)
 	return t.err
 }

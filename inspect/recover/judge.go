@@ -32,18 +32,20 @@ type Doubt struct {
 type verdict struct {
 	taken     []found // in order of revision
 	doubts    []Doubt // in order of revision
+	unproven  []Doubt // taken because nothing speaks against them
 	conflicts []Doubt // copies of taken records that have other bytes
 }
 
 // Why a record is not taken.
 const (
-	doubtStale    = "the page holds records that were deleted later, and nothing shows that this one was not"
-	doubtOlder    = "the page is at best an older copy of the damaged one, and nothing shows that the record was not deleted later"
-	doubtFree     = "the page is listed as free, and nothing shows that the record lives elsewhere"
-	doubtDamaged  = "the page is damaged, and nothing shows that the record was not deleted"
-	doubtBorder   = "of two pages that may be the lost one, one has the record and the other ends before it"
-	doubtContrary = "what is known of the key says both that it lives and that it was deleted"
-	doubtBytes    = "another copy of the record has other bytes"
+	doubtStale       = "the page holds records that were deleted later, and nothing shows that this one was not"
+	doubtOlder       = "the page is at best an older copy of the damaged one, and nothing shows that the record was not deleted later"
+	doubtFree        = "the page is listed as free, and nothing shows that the record lives elsewhere"
+	doubtDamaged     = "the page is damaged, and nothing shows that the record was not deleted"
+	doubtBorder      = "of two pages that may be the lost one, one has the record and the other ends before it"
+	doubtContrary    = "what is known of the key says both that it lives and that it was deleted"
+	doubtUnsupported = "nothing speaks against the page, and nothing shows that it was in use"
+	doubtBytes       = "another copy of the record has other bytes"
 )
 
 // A treeView answers what the sound leaves of the tree say of a revision: whether they
@@ -77,13 +79,14 @@ func (s *strays) judge(losses *lossIndex, tree treeView) verdict {
 		possible[i] = s.possible(&s.pages[i], losses)
 	}
 	s.doubtBorders(fates, possible)
+	supported := s.support(fates, losses)
 	var v verdict
 	for from := 0; from < len(order); {
 		to := from + 1
 		for to < len(order) && s.records[order[to]].rev.Compare(s.records[order[from]].rev) == 0 {
 			to++
 		}
-		s.settle(order[from:to], fates, possible, losses, tree, &v)
+		s.settle(order[from:to], fates, possible, supported, losses, tree, &v)
 		from = to
 	}
 	return v
@@ -199,6 +202,34 @@ func (s *strays) possible(p *strayPage, losses *lossIndex) bool {
 	return p.lost
 }
 
+// support says for each page whether something shows that it is one that the tree has
+// lost, beside that nothing speaks against it: a record on it that lives, a lost
+// reference to a leaf that begins as it does, a stored freelist that does not list it, or
+// a branch page that led to it and to no page that is stale. Without, all of its records
+// may have been deleted, and all traces of that be gone.
+func (s *strays) support(fates []uint8, losses *lossIndex) []bool {
+	supported := make([]bool, len(s.pages))
+	for _, row := range s.rows {
+		clean := !slices.ContainsFunc(row, func(p int) bool { return s.pages[p].stale })
+		for _, p := range row {
+			supported[p] = supported[p] || clean
+		}
+	}
+	for i := range s.pages {
+		p := &s.pages[i]
+		supported[i] = supported[i] || p.lost
+		for k := p.from; k < p.to && !supported[i]; k++ {
+			supported[i] = s.records[k].rev.Main > s.compacted || fates[k]&livesBit != 0
+		}
+		if p.to > p.from && !supported[i] {
+			for _, l := range losses.at(s.records[p.from].rev.Append(nil)) {
+				supported[i] = supported[i] || l.leaf && l.kind == lossReference
+			}
+		}
+	}
+	return supported
+}
+
 // maxPairs bounds the pairs of pages that are compared.
 const maxPairs = 1 << 26
 
@@ -266,7 +297,7 @@ func (s *strays) doubtBorder(x, y int, fates []uint8) {
 }
 
 // settle decides about the copies of one revision.
-func (s *strays) settle(copies []int32, fates []uint8, possible []bool, losses *lossIndex, tree treeView, v *verdict) {
+func (s *strays) settle(copies []int32, fates []uint8, possible, supported []bool, losses *lossIndex, tree treeView, v *verdict) {
 	rev := s.records[copies[0]].rev
 	in := losses.at(rev.Append(nil))
 	if len(in) == 0 {
@@ -297,6 +328,9 @@ func (s *strays) settle(copies []int32, fates []uint8, possible []bool, losses *
 		return
 	}
 	taken := &s.records[best]
+	if !s.shown(copies, fates, possible, supported) {
+		v.unproven = append(v.unproven, Doubt{rev, s.pages[taken.page].id, taken.key.key, doubtUnsupported})
+	}
 	v.taken = append(v.taken, found{rev: taken.rev, page: s.pages[taken.page].id, element: int(taken.element), in: s.file})
 	for _, l := range in {
 		l.Found++
@@ -306,6 +340,15 @@ func (s *strays) settle(copies []int32, fates []uint8, possible []bool, losses *
 			v.conflicts = append(v.conflicts, Doubt{rev, s.pages[r.page].id, r.key.key, doubtBytes})
 		}
 	}
+}
+
+// shown says whether a copy is above the compact revision, is known to live, or lies on a
+// page that something supports.
+func (s *strays) shown(copies []int32, fates []uint8, possible, supported []bool) bool {
+	return slices.ContainsFunc(copies, func(i int32) bool {
+		r := &s.records[i]
+		return r.rev.Main > s.compacted || fates[i]&livesBit != 0 || possible[r.page] && supported[r.page]
+	})
 }
 
 // whyDead is no doubt: the record was deleted.

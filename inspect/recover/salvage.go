@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -20,7 +21,9 @@ type Options struct {
 	Snapshot bool   // end it with its SHA-256, as `etcdctl snapshot save` does
 	Scratch  string // folder for the work file, "" for the system's
 	// With are other databases of the same cluster, to take from what is lost.
-	With   []*source.Source
+	With []*source.Source
+	// Strict leaves out what only nothing speaks against.
+	Strict bool
 	Limits inspect.Limits
 }
 
@@ -52,7 +55,8 @@ type Result struct {
 	Missing      []Span // of revisions above the compact revision, the first of them
 	MissingCount int64
 	Partial      []keyspace.Revision // revisions of which operations are missing before this one
-	Doubts       []Doubt
+	Doubts       []Doubt             // found, and not taken
+	Unproven     []Doubt             // taken because nothing speaks against them
 	Conflicts    []Doubt
 	Helpers      []Helper
 	Notes        []string
@@ -168,6 +172,9 @@ func (j *job) search(ctx context.Context, losses *lossIndex, witnesses []*witnes
 		return err
 	}
 	v := s.judge(losses, &leafView{witness: j.self})
+	if j.opts.Strict {
+		v.leaveOut()
+	}
 	taken := map[keyspace.Revision]bool{}
 	settled := false
 	for _, w := range witnesses {
@@ -187,6 +194,7 @@ func (j *job) search(ctx context.Context, losses *lossIndex, witnesses []*witnes
 			}
 		}
 	}
+	witnessed := maps.Clone(taken)
 	for _, f := range v.taken {
 		if !taken[f.rev] {
 			taken[f.rev] = true
@@ -194,8 +202,20 @@ func (j *job) search(ctx context.Context, losses *lossIndex, witnesses []*witnes
 		}
 	}
 	slices.SortFunc(j.extras, func(x, y found) int { return cmp.Or(x.rev.Compare(y.rev), cmp.Compare(x.page, y.page)) })
-	j.count(losses, witnesses, v, taken, settled, finished)
+	j.count(losses, witnesses, v, taken, witnessed, settled, finished)
 	return nil
+}
+
+// leaveOut makes doubts of what was taken because nothing speaks against it.
+func (v *verdict) leaveOut() {
+	out := map[keyspace.Revision]bool{}
+	for _, d := range v.unproven {
+		out[d.Revision] = true
+	}
+	v.taken = slices.DeleteFunc(v.taken, func(f found) bool { return out[f.rev] })
+	v.doubts = append(v.doubts, v.unproven...)
+	slices.SortFunc(v.doubts, func(x, y Doubt) int { return x.Revision.Compare(y.Revision) })
+	v.unproven = nil
 }
 
 // compactedBounds gives the revision up to which records may have been deleted, and that
@@ -207,7 +227,7 @@ func (j *job) compactedBounds() (compacted, finished int64) {
 	return j.CompactRevision(), j.Finished
 }
 
-func (j *job) count(losses *lossIndex, witnesses []*witness, v verdict, taken map[keyspace.Revision]bool, settled bool, finished int64) {
+func (j *job) count(losses *lossIndex, witnesses []*witness, v verdict, taken, witnessed map[keyspace.Revision]bool, settled bool, finished int64) {
 	r := j.result
 	for i := range losses.losses {
 		losses.losses[i].Found = 0
@@ -227,6 +247,11 @@ func (j *job) count(losses *lossIndex, witnesses []*witness, v verdict, taken ma
 		}
 	}
 	r.Doubts = slices.DeleteFunc(v.doubts, func(d Doubt) bool { return taken[d.Revision] || settled && decided(d.Revision, finished) })
+	taking := map[keyspace.Revision]bool{}
+	for _, f := range v.taken {
+		taking[f.rev] = true
+	}
+	r.Unproven = slices.DeleteFunc(v.unproven, func(d Doubt) bool { return !taking[d.Revision] || witnessed[d.Revision] })
 	r.Conflicts = v.conflicts
 }
 

@@ -60,6 +60,7 @@ type strays struct {
 	pages   []strayPage
 	records []strayRecord
 	runs    []run
+	rows    [][]int        // pages of each run
 	order   []int32        // of records, by revision
 	leases  map[int64]bool // nil when not all are known
 	keys    map[string]*keyFacts
@@ -336,6 +337,7 @@ func (s *strays) addRun(row []int) {
 		}
 	}
 	s.runs = append(s.runs, run{s.records[s.pages[row[0]].from].rev, s.records[s.pages[row[len(row)-1]].to-1].rev})
+	s.rows = append(s.rows, append([]int(nil), row...))
 	for _, p := range row {
 		s.pages[p].runs++
 	}

@@ -13,13 +13,14 @@ import (
 
 func (p *program) salvage() *cobra.Command {
 	var with []string
-	var snapshot bool
+	var opts recover.Options
 	cmd := &cobra.Command{
 		Use:   "salvage FILE -o OUT",
 		Short: "Write a clean database of what a damaged one still proves, and say what is lost",
 		Long: `salvage takes every record that the pages of a database prove, by its tree where that
 holds and from single pages where it does not, and writes them to a new database.
-What cannot be told from what compaction deleted is left out, and listed.
+What cannot be told from what compaction deleted is left out, and listed; so is what is
+taken only because nothing speaks against it, which --strict leaves out.
 
 --with names snapshots, databases or data directories of the same cluster, from which
 records are taken that are lost here. They must agree with what is left.
@@ -38,15 +39,16 @@ Exit codes:
 			if p.output == "" {
 				return hinted{errors.New("salvage needs -o OUT"), "name the new database, as in etcd-forensics salvage " + paths[0] + " -o salvaged.db"}
 			}
-			return p.runSalvage(cmd, paths[0], with, snapshot)
+			return p.runSalvage(cmd, paths[0], with, opts)
 		},
 	}
 	cmd.Flags().StringArrayVar(&with, "with", nil, "another database or member of the same cluster to take lost records from; can be given again")
-	cmd.Flags().BoolVar(&snapshot, "snapshot", false, "end the new file with its SHA-256, as `etcdctl snapshot save` does")
+	cmd.Flags().BoolVar(&opts.Snapshot, "snapshot", false, "end the new file with its SHA-256, as `etcdctl snapshot save` does")
+	cmd.Flags().BoolVar(&opts.Strict, "strict", false, "leave out records that nothing speaks against and nothing proves")
 	return cmd
 }
 
-func (p *program) runSalvage(cmd *cobra.Command, path string, with []string, snapshot bool) error {
+func (p *program) runSalvage(cmd *cobra.Command, path string, with []string, opts recover.Options) error {
 	evidence := append([]string{path}, with...)
 	if err := p.checkOutput(evidence); err != nil {
 		return err
@@ -60,7 +62,7 @@ func (p *program) runSalvage(cmd *cobra.Command, path string, with []string, sna
 		return err
 	}
 	defer src.Close()
-	opts := recover.Options{Out: p.output, Snapshot: snapshot, Scratch: p.scratch}
+	opts.Out, opts.Scratch = p.output, p.scratch
 	for _, w := range with {
 		s, _, err := p.openOne(cmd.Context(), w, bar.add)
 		if err != nil {
