@@ -145,3 +145,21 @@ func TestTheSameInputGivesTheSameFile(t *testing.T) {
 		first = b
 	}
 }
+
+// TestNothingIsLeftBehind ends a salvage early, and lets one fail.
+func TestNothingIsLeftBehind(t *testing.T) {
+	path := filepath.Join(fixtures.Dir(t, "branch-zeroed"), "m1")
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := recover.Salvage(ctx, open(t, path), recover.Options{Out: filepath.Join(dir, "out.db"), Scratch: dir}); err == nil {
+		t.Error("a salvage that was interrupted did not say so")
+	}
+	if _, err := recover.Salvage(context.Background(), open(t, path), recover.Options{Out: filepath.Join(dir, "no", "out.db"), Scratch: dir}); err == nil {
+		t.Error("a salvage into a folder that is not there did not fail")
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		t.Errorf("%v was left behind, %v", left, err)
+	}
+}

@@ -205,7 +205,7 @@ func (s *strays) possible(p *strayPage, losses *lossIndex) bool {
 // support says for each page whether something shows that it is one that the tree has
 // lost, beside that nothing speaks against it: a record on it that lives, a lost
 // reference to a leaf that begins as it does, a stored freelist that does not list it, or
-// a branch page that led to it and to no page that is stale. Without, all of its records
+// a branch page that still leads to all its pages, of which none is stale. Without, all of its records
 // may have been deleted, and all traces of that be gone.
 func (s *strays) support(fates []uint8, losses *lossIndex) []bool {
 	supported := make([]bool, len(s.pages))

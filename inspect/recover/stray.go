@@ -322,6 +322,9 @@ func (r *strayReader) join(ctx context.Context) error {
 			row = row[:0]
 		}
 		s.addRun(row)
+		if len(row) == br.Len() {
+			s.rows = append(s.rows, row)
+		}
 	}
 	return nil
 }
@@ -337,7 +340,6 @@ func (s *strays) addRun(row []int) {
 		}
 	}
 	s.runs = append(s.runs, run{s.records[s.pages[row[0]].from].rev, s.records[s.pages[row[len(row)-1]].to-1].rev})
-	s.rows = append(s.rows, append([]int(nil), row...))
 	for _, p := range row {
 		s.pages[p].runs++
 	}

@@ -107,7 +107,8 @@ type testimony struct {
 // its key up to there, and is no tombstone: a witness that holds all up to the compact
 // revision, and has itself compacted no further, knows.
 func (w *witness) testify(ctx context.Context, losses *lossIndex, compacted int64) (testimony, error) {
-	knows := w.complete && w.lastRevision().Main >= compacted
+	// A compaction under way has taken tombstones, and may have left what they deleted.
+	knows := w.complete && w.lastRevision().Main >= compacted && w.Scheduled <= w.Finished
 	t := testimony{settles: knows && w.CompactRevision() <= compacted}
 	pending := map[string]found{} // by key, at or below the compact revision
 	n := 0
@@ -218,7 +219,7 @@ func (v *leafView) spans(rev keyspace.Revision) (spanned, holds bool) {
 	i := v.order[n]
 	state := &v.leaves[i]
 	if state.first.Compare(rev) > 0 {
-		return false, false
+		return n > 0 && v.meet(v.order[n-1], i), false
 	}
 	if v.held != i {
 		if !v.reader.leaf(int(i)) {
@@ -228,4 +229,12 @@ func (v *leafView) spans(rev keyspace.Revision) (spanned, holds bool) {
 	}
 	_, holds = slices.BinarySearchFunc(v.reader.records, rev, func(r record, rev keyspace.Revision) int { return r.rev.Compare(rev) })
 	return state.class == leafWhole, holds
+}
+
+// meet says whether nothing can lie between the last key of leaf i and the first of leaf
+// k: both are whole, and the range of one ends where that of the other begins.
+func (v *leafView) meet(i, k int32) bool {
+	_, hi := v.Tree.Range(int(i))
+	lo, _ := v.Tree.Range(int(k))
+	return v.leaves[i].class == leafWhole && v.leaves[k].class == leafWhole && hi != nil && bytes.Equal(hi, lo)
 }
