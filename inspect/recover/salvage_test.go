@@ -188,6 +188,9 @@ const certainSpecimens = 2
 // compaction has freed.
 func specimens() []string {
 	all := []string{"freelist-synced", "pagesize-512", "healthy-3.7", "healthy-3.4", "cluster3-3.7-crash", "cluster3-3.5-crash", "compaction-unfinished-3.6"}
+	if testing.Short() {
+		return all[:1]
+	}
 	if mutantsOfEach() == 1 {
 		return all[:certainSpecimens]
 	}

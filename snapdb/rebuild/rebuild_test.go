@@ -63,9 +63,9 @@ func write(t *testing.T, pageSize, n int, hash bool) []byte {
 func TestTheSameRecordsGiveTheSameBytes(t *testing.T) {
 	for _, pageSize := range []int{512, 4096, 16384} {
 		before := runtime.GOMAXPROCS(1)
-		one := write(t, pageSize, 20000, false)
+		one := write(t, pageSize, 3000, false)
 		runtime.GOMAXPROCS(8)
-		eight := write(t, pageSize, 20000, false)
+		eight := write(t, pageSize, 3000, false)
 		runtime.GOMAXPROCS(before)
 		if !bytes.Equal(one, eight) {
 			t.Errorf("page size %d: two runs differ", pageSize)
@@ -75,7 +75,7 @@ func TestTheSameRecordsGiveTheSameBytes(t *testing.T) {
 
 func TestWhatIsWrittenIsThere(t *testing.T) {
 	for _, pageSize := range []int{512, 4096} {
-		b := write(t, pageSize, 20000, true)
+		b := write(t, pageSize, 3000, true)
 		data := b[:len(b)-sha256.Size]
 		if sum := sha256.Sum256(data); !bytes.Equal(sum[:], b[len(data):]) {
 			t.Error("the hash at the end is not that of the rest")
@@ -95,7 +95,7 @@ func TestWhatIsWrittenIsThere(t *testing.T) {
 			for err := range tx.Check() {
 				t.Error(err)
 			}
-			keys, values := records(20000)
+			keys, values := records(3000)
 			n := 0
 			err := tx.Bucket([]byte("key")).ForEach(func(k, v []byte) error {
 				if !bytes.Equal(k, keys[n]) || !bytes.Equal(v, values[n]) {
