@@ -64,6 +64,13 @@ func planSentence(p *restore.Plan) string {
 		return fmt.Sprintf("start %s as they are and replace %d %s", n, len(p.Joining), where)
 	case restore.WayForceNewCluster:
 		return fmt.Sprintf("start a copy of %s alone, and restore a snapshot of it for %s %s", Plain(p.Source), n, where)
+	case restore.WayRollForward:
+		if p.Base == "" {
+			return fmt.Sprintf("make the database of %s anew from its log, and restore it for %s %s", Plain(p.Source), n, where)
+		}
+		return fmt.Sprintf("apply the log of %s to a copy of its database, and restore the result for %s %s", Plain(p.Source), n, where)
+	case restore.WaySalvage:
+		return fmt.Sprintf("salvage the damaged database of %s, and restore what it proves for %s %s", Plain(p.Source), n, where)
 	}
 	return fmt.Sprintf("restore %s for %s %s", Plain(p.File.Path), n, where)
 }

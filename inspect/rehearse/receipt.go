@@ -72,6 +72,7 @@ const (
 	CheckVersion     = "version"      // the rehearsal ran with the version that will run
 	CheckForcedStart = "forced-start" // a copy of a directory starts alone
 	CheckForcedState = "forced-content"
+	CheckMade        = "made"     // the database that is restored, of a log or of damaged pages
 	CheckRestore     = "restore"  // the restore command takes the file
 	CheckBoot        = "boot"     // all members start and have a leader
 	CheckMembers     = "members"  // names and ids of those that came up

@@ -148,7 +148,7 @@ func (h *rehearsal) find(c *inspect.Case, sources []*source.Source) (refused str
 	switch {
 	case h.source == nil || h.member == nil:
 		return "the plan's source " + h.plan.Source + " is not among those given"
-	case h.source.DB == nil || h.member.Backend == nil:
+	case (h.source.DB == nil || h.member.Backend == nil) && h.plan.Way != restore.WayRollForward:
 		return "the plan's source " + h.plan.Source + " has no database"
 	}
 	return ""
@@ -207,6 +207,8 @@ func (h *rehearsal) space() Space {
 		}
 	case restore.WayForceNewCluster:
 		needed += directorySize(h.source) + walBytes + size // the copy, and the snapshot of it
+	case restore.WayRollForward, restore.WaySalvage:
+		needed += 3 * max(size, directorySize(h.source)) // the work file, the new one, and the entries
 	default:
 		if h.packed() {
 			needed += size
@@ -225,6 +227,9 @@ func (h *rehearsal) packed() bool { return h.source.Archive != nil }
 // promiseContent takes from the evidence what must come up again.
 func (h *rehearsal) promiseContent() {
 	b := h.member.Backend
+	if b == nil {
+		b = &inspect.Backend{}
+	}
 	h.promise = promise{
 		source: h.source, revision: h.plan.Revision.Source, hashKV: b.HashKV,
 		alarms: b.Alarms, auth: b.Auth != nil && b.Auth.Enabled, leases: b.Leases == nil || *b.Leases > 0,
@@ -239,6 +244,10 @@ func (h *rehearsal) prepare(ctx context.Context) error {
 	switch {
 	case h.plan.Way == restore.WayForceNewCluster:
 		return h.recover(ctx)
+	case h.plan.Way == restore.WayRollForward:
+		return h.rollForward(ctx)
+	case h.plan.Way == restore.WaySalvage:
+		return h.salvage(ctx)
 	case h.packed():
 		pr.file = h.room.path("source.db")
 		db := openedDB(h.source, h.member.Backend.File)

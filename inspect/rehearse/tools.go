@@ -13,6 +13,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/version"
 
+	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/restore"
 	"etcd-forensics/inspect/source"
 )
@@ -107,6 +108,9 @@ const giveBinaries = "give --etcd-binary and --etcdutl-binary of the version tha
 // of another version.
 func (h *rehearsal) refuses() string {
 	ran, b := h.tools.etcdVersion, h.member.Backend
+	if b == nil {
+		b = &inspect.Backend{}
+	}
 	for _, v := range []*string{b.StorageVersion, b.ClusterVersion} {
 		if v != nil && newer(*v, ran) {
 			return fmt.Sprintf("the evidence is of etcd %s, which etcd %s cannot start; %s", *v, ran, giveBinaries)

@@ -86,7 +86,9 @@ func (b *builder) chooseSource() *refusal {
 		if b.o.From != "" {
 			return &refusal{fmt.Sprintf("--from %s is none of the sources", b.o.From), "name one of the paths as it was given"}
 		}
-		return &refusal{"none of the sources can be restored from: " + b.whyNone(), "look for an older backup; what can be read of the damaged ones is shown by inspect and keys"}
+		if i = b.leastDamaged(); i < 0 {
+			return &refusal{"none of the sources can be restored from: " + b.whyNone(), "look for an older backup; what can be read of the damaged ones is shown by inspect and keys"}
+		}
 	}
 	b.member = &b.c.Members[i]
 	b.p.Source = b.member.Source
@@ -102,25 +104,17 @@ func (b *builder) whyNone() string {
 	return strings.Join(why, "; ")
 }
 
-// broken are findings with which etcd does not take a database as it is, and which a
-// rewrite of it mends.
-var broken = []inspect.Code{inspect.CodeBackendFreeReachable, inspect.CodeBackendFreeDuplicate, inspect.CodeBackendFreeInvalid}
-
 // checkSource refuses a source that etcd could not restore.
 func (b *builder) checkSource() *refusal {
 	m := b.member
 	switch {
+	case b.p.Way == WayRollForward || b.p.Way == WaySalvage:
+		return nil
 	case m.Backend == nil || m.Backend.Revision == nil:
 		return &refusal{fmt.Sprintf("%s has no database that can be read", m.Source), "give a snapshot, or the directory of another member"}
 	case m.Verdict.Grade == inspect.Unusable:
 		return &refusal{fmt.Sprintf("%s is damaged: %s", m.Source, joinCodes(m.Verdict.Codes)),
 			"look for another member's directory or an older backup; etcd-forensics inspect says what is lost in this one"}
-	}
-	for _, code := range m.Verdict.Codes {
-		if slices.Contains(broken, code) {
-			return &refusal{fmt.Sprintf("%s has %s: etcd would write over pages that are in use", m.Source, code),
-				"rewrite a copy of it first: bbolt compact -o new.db COPY, and plan with new.db"}
-		}
 	}
 	return nil
 }
@@ -171,10 +165,7 @@ func (b *builder) chooseVersion() *refusal {
 // dataVersion is the minor version of etcd that the data of the source needs: the
 // cluster's version, or the storage version when that is higher.
 func (b *builder) dataVersion() (v Version, known bool) {
-	be := b.member.Backend
-	if be == nil {
-		return v, false
-	}
+	be := b.backend()
 	for _, text := range []*string{be.ClusterVersion, be.StorageVersion} {
 		if text == nil {
 			continue
@@ -202,6 +193,15 @@ func (b *builder) chooseWay() {
 	case b.enoughStart():
 		b.p.Way = WayRejoin
 		b.p.Reason = fmt.Sprintf("%d of %d voters start as they are, %d are needed: nothing has to be restored", len(b.starters()), len(b.voters()), len(b.voters())/2+1)
+	case b.logTells():
+		b.p.Way, b.p.Base = WayRollForward, m.Source
+		b.p.Reason = fmt.Sprintf("its log holds committed entries up to %d that its database lacks; etcd's own code applies them to a copy of it", deref(m.WAL.ProvenCommit))
+	case b.logTellsAll():
+		b.p.Way = WayRollForward
+		b.p.Reason = fmt.Sprintf("its database is of no use, and its log reaches back to the first entry; etcd's own code makes the database anew of entries 1 to %d", deref(m.WAL.ProvenCommit))
+	case (m.Verdict.Grade == inspect.Unusable || hasBrokenFreelist(m)) && salvageable(m):
+		b.p.Way = WaySalvage
+		b.p.Reason = fmt.Sprintf("its database is damaged (%s); what its pages still prove is written to a new one", joinCodes(m.Verdict.Codes))
 	case isDir && b.logHelps():
 		b.p.Way, b.p.Copy = WayForceNewCluster, m.Source
 		b.p.Reason = fmt.Sprintf("its log holds committed entries up to %d that its database lacks; etcd applies them when it is started alone on a copy", *m.WAL.Commit)

@@ -53,7 +53,7 @@ func (b *builder) freshToken(attempt int) string {
 			}
 		}
 	}
-	fmt.Fprintf(h, "%d\x00%d\x00", deref(b.member.Backend.Revision), b.member.Backend.Txid)
+	fmt.Fprintf(h, "%d\x00%d\x00", deref(b.backend().Revision), b.backend().Txid)
 	return "etcd-restore-" + hex.EncodeToString(h.Sum(nil)[:8])
 }
 
@@ -73,7 +73,7 @@ func (b *builder) taken(ids []inspect.ID) bool {
 
 // describeFile says which file is restored. An archive's is unpacked first.
 func (b *builder) describeFile() {
-	be := b.member.Backend
+	be := b.backend()
 	f := &b.p.File
 	f.Path, f.Size = be.File, be.Size
 	f.Hashed = be.Trailer.Present && (be.Trailer.Valid == nil || *be.Trailer.Valid)
@@ -84,14 +84,33 @@ func (b *builder) describeFile() {
 			}
 		}
 	}
-	if b.p.Way == WayForceNewCluster {
-		*f = Artifact{Path: "recovered.db", Hashed: !b.authEnabled()}
+	switch b.p.Way {
+	case WayForceNewCluster:
+		*f = Artifact{Path: recoveredFile, Hashed: !b.authEnabled()}
+	case WayRollForward, WaySalvage:
+		*f = Artifact{Path: recoveredFile, Hashed: true}
 	}
 }
 
 func (b *builder) authEnabled() bool {
-	a := b.member.Backend.Auth
+	a := b.backend().Auth
 	return a != nil && a.Enabled
+}
+
+// recoveredFile is made by the steps where the evidence is.
+const recoveredFile = "recovered.db"
+
+// made says whether the file to restore is made first.
+func (b *builder) made() bool {
+	return b.p.Way == WayForceNewCluster || b.p.Way == WayRollForward || b.p.Way == WaySalvage
+}
+
+// backend is what the database of the source says; nothing when it has none.
+func (b *builder) backend() *inspect.Backend {
+	if b.member.Backend == nil {
+		return &inspect.Backend{}
+	}
+	return b.member.Backend
 }
 
 // inArchive takes the path of a file inside an archive apart.

@@ -18,13 +18,16 @@ func (b *builder) countLosses() {
 	}
 	b.countLog()
 	m := b.member
+	if b.p.Way == WaySalvage {
+		b.p.Losses = append(b.p.Losses, Loss{What: "what the damaged pages do not prove: the salvage lists it, by page and by revision"})
+	}
 	if c := b.c.Comparison; c != nil && c.Quorum != nil && !c.Quorum.Enough || c == nil && len(b.voters()) > 1 {
 		if m.WAL != nil {
 			b.p.Losses = append(b.p.Losses, Loss{What: "fewer than a majority of the voters are in hand, so acknowledged writes may be missing of which nothing here tells"})
 		}
 	}
 	if m.WAL == nil {
-		b.p.Losses = append(b.p.Losses, Loss{What: fmt.Sprintf("everything written after revision %d, of which this source does not tell", deref(m.Backend.Revision))})
+		b.p.Losses = append(b.p.Losses, Loss{What: fmt.Sprintf("everything written after revision %d, of which this source does not tell", deref(b.backend().Revision))})
 	}
 	if n := len(b.learners()); n > 0 {
 		b.p.Losses = append(b.p.Losses, Loss{What: fmt.Sprintf("%d learners: a restore cannot make learners; they can be added again afterwards", n)})
@@ -46,6 +49,9 @@ func (b *builder) learners() []inspect.MembershipMember {
 func (b *builder) countLog() {
 	w := b.member.WAL
 	if w == nil || w.Unapplied.Count == 0 || w.Unapplied.FirstIndex == nil {
+		return
+	}
+	if b.p.Way == WayRollForward {
 		return
 	}
 	first, last := *w.Unapplied.FirstIndex, *w.Unapplied.LastIndex
@@ -111,7 +117,7 @@ func prefixOf(key []byte) []byte {
 // resourceOf names the resource of which an API server keeps the objects under a
 // prefix, "" when the keys are not an API server's.
 func (b *builder) resourceOf(prefix []byte) string {
-	k := b.member.Backend.Kubernetes
+	k := b.backend().Kubernetes
 	if k == nil {
 		return ""
 	}
@@ -161,9 +167,7 @@ func (b *builder) listAlternatives() {
 			continue
 		}
 		a := Alternative{Source: r.Member, Usable: r.Usable, Reason: r.Reason}
-		if b.member.Backend != nil {
-			a.Loss, _ = b.lossOf(r.Member)
-		}
+		a.Loss, _ = b.lossOf(r.Member)
 		b.p.Alternatives = append(b.p.Alternatives, a)
 	}
 }

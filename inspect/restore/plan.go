@@ -28,6 +28,12 @@ type Plan struct {
 	// Copy is the directory of a member that is copied first, and started alone from the
 	// copy, so that its log is applied; "" in the other ways.
 	Copy string `json:"copy,omitempty"`
+	// Base is the source whose database a log is applied to; "" when the log is applied to
+	// an empty store, and in the other ways. Logs are the sources whose logs are taken, With
+	// those from which a salvage takes what is lost.
+	Base string   `json:"base,omitempty"`
+	Logs []string `json:"logs,omitempty"`
+	With []string `json:"with,omitempty"`
 
 	DataDir string `json:"dataDir"`
 	WALDir  string `json:"walDir,omitempty"`
@@ -64,6 +70,8 @@ const (
 	WayRestoreSnapshot Way = "restore-snapshot"  // etcdutl snapshot restore of a snapshot
 	WayRestoreDB       Way = "restore-db"        // the same of a member's database
 	WayForceNewCluster Way = "force-new-cluster" // a copy of a member is started alone, and a snapshot taken of it
+	WayRollForward     Way = "roll-forward"      // the log is applied to a copy of a database, or to an empty one, and the result restored
+	WaySalvage         Way = "salvage"           // what a damaged database proves is written to a new one, which is restored
 )
 
 // An Artifact is the file that the restore command reads.

@@ -182,7 +182,7 @@ func (b *builder) isFirstHost(m *Member) bool { return m.Name == b.p.Members[0].
 // stopAPIServers has a person stop the API servers, which can run anywhere, before the
 // first host stops etcd.
 func stopAPIServers(b *builder, m *Member) []Step {
-	if b.member.Backend.Kubernetes == nil || !b.isFirstHost(m) {
+	if b.backend().Kubernetes == nil || !b.isFirstHost(m) {
 		return nil
 	}
 	return []Step{{
@@ -193,7 +193,7 @@ func stopAPIServers(b *builder, m *Member) []Step {
 }
 
 func startAPIServers(b *builder, m *Member) []Step {
-	if b.member.Backend.Kubernetes == nil || !b.isFirstHost(m) {
+	if b.backend().Kubernetes == nil || !b.isFirstHost(m) {
 		return nil
 	}
 	return []Step{{

@@ -20,7 +20,7 @@ func (b *builder) buildRejoin() *refusal {
 	b.p.Token, b.p.File = "", Artifact{}
 	b.p.ClusterID = deref(b.p.OldClusterID)
 	r := &b.p.Revision
-	r.Source, r.Highest = deref(b.member.Backend.Revision), b.highestRevision()
+	r.Source, r.Highest = deref(b.backend().Revision), b.highestRevision()
 	voters := b.voters()
 	b.p.Tag = tagOf(b.p.Source, voters)
 	var lost []inspect.MembershipMember

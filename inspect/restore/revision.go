@@ -17,13 +17,13 @@ const margin = 1_000_000_000
 // they are told that their revision is compacted, and list again.
 func (b *builder) bump() {
 	r := &b.p.Revision
-	r.Source = deref(b.member.Backend.Revision)
+	r.Source = deref(b.backend().Revision)
 	r.Highest = b.highestRevision()
 	if b.platform.revisions != "" {
 		b.p.warn("revisions", b.platform.revisions, b.restartWhat())
 		return
 	}
-	if b.member.Backend.Kubernetes == nil {
+	if b.backend().Kubernetes == nil {
 		if r.Highest > r.Source {
 			b.p.warn("revisions", fmt.Sprintf("clients may have seen revision %d, and the restored store goes on at %d", r.Highest, r.Source+1),
 				"restart every client that watches or remembers revisions")

@@ -366,8 +366,13 @@ func (b *builder) startTrouble() string {
 // bring it to the hosts.
 func (b *builder) hereSteps() {
 	p := b.p
-	if p.Way == WayForceNewCluster {
-		b.p.Here = append(b.p.Here, b.phase(PhaseHere, b.recoverFromCopy())...)
+	switch p.Way {
+	case WayForceNewCluster:
+		p.Here = append(p.Here, b.phase(PhaseHere, b.recoverFromCopy())...)
+	case WayRollForward:
+		p.Here = append(p.Here, b.phase(PhaseHere, b.rollForward())...)
+	case WaySalvage:
+		p.Here = append(p.Here, b.phase(PhaseHere, b.salvage())...)
 	}
 	file := p.File.Path
 	if archive, name, ok := inArchive(file); ok {
@@ -470,7 +475,7 @@ func (b *builder) recoverFromCopy() []Step {
 		Argv: []string{
 			"etcd", "--name=" + name, "--data-dir=" + data, "--force-new-cluster",
 			"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
-			"--listen-peer-urls=" + peer, "--quota-backend-bytes=" + strconv.FormatInt(max(2*b.member.Backend.Size, 8<<30), 10),
+			"--listen-peer-urls=" + peer, "--quota-backend-bytes=" + strconv.FormatInt(max(2*b.backend().Size, 8<<30), 10),
 		},
 		Background: true, LogTo: data + ".log", PIDFile: data + ".pid",
 		Check: data + ".log says \"ready to serve client requests\"",

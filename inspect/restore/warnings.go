@@ -30,7 +30,10 @@ func (b *builder) warnings() {
 			b.p.warn("auth", "authentication is on, so that no snapshot can be taken of the copy without a password: its database is used as it is after it has ended", "")
 		}
 	}
-	if b.p.File.SHA256 == nil && b.p.Way != WayForceNewCluster {
+	if b.p.Way == WaySalvage || b.p.Way == WayRollForward && b.p.Base == "" {
+		b.p.warn("content", "what the new database holds is known only when it has been made: alarms, users, leases, keys of Kubernetes", "plan again with "+recoveredFile+" as the source when it is there")
+	}
+	if b.p.File.SHA256 == nil && !b.made() {
 		b.p.warn("digest", "the digest of the file was not computed, so that nothing shows that all hosts restore the same bytes", "leave --no-digest out")
 	}
 }
@@ -50,7 +53,7 @@ func (b *builder) warnDamage() {
 }
 
 func (b *builder) warnContent() {
-	be := b.member.Backend
+	be := b.backend()
 	for _, a := range be.Alarms {
 		switch a.Alarm {
 		case "NOSPACE":
@@ -75,7 +78,7 @@ func (b *builder) warnContent() {
 }
 
 func (b *builder) warnKubernetes() {
-	k := b.member.Backend.Kubernetes
+	k := b.backend().Kubernetes
 	if k == nil {
 		return
 	}

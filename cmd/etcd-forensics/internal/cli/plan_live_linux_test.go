@@ -153,6 +153,19 @@ func newLiveHosts(t *testing.T, minor string, hosts []*liveHost) *liveCluster {
 		t.Fatal(err)
 	}
 	c.write(filepath.Join("bin", "scp"), "#!/bin/sh\n[ \"$1\" = -p ] && exec cp -p \"$2\" \"${3#*:}\"\n", 0o700)
+	// The program itself, which steps where the evidence is may run: this test under the
+	// program's name.
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(c.dir, "bin", "etcd-forensics"), b, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	return c
 }
 
@@ -586,8 +599,8 @@ func (c *liveCluster) agree() {
 	}
 }
 
-// holdsProven looks for what the member's database held, and for every key that its log
-// proves written beyond it, up to the log's own commit.
+// holdsProven looks for every key that the member's log proves written beyond its
+// database.
 func (c *liveCluster) holdsProven(dir string) {
 	c.t.Helper()
 	var out, complaints bytes.Buffer
@@ -595,7 +608,6 @@ func (c *liveCluster) holdsProven(dir string) {
 	var seen struct {
 		Members []struct {
 			WAL struct {
-				Commit    uint64
 				Unapplied struct {
 					Keys []struct {
 						Key, Change string
@@ -611,7 +623,7 @@ func (c *liveCluster) holdsProven(dir string) {
 	}
 	looked := 0
 	for _, k := range seen.Members[0].WAL.Unapplied.Keys {
-		if k.Index > seen.Members[0].WAL.Commit || k.Change != "put" || k.Conditional {
+		if k.Change != "put" || k.Conditional {
 			continue
 		}
 		looked++
@@ -619,7 +631,7 @@ func (c *liveCluster) holdsProven(dir string) {
 			c.t.Errorf("entry %d put %q, which is gone", k.Index, k.Key)
 		}
 	}
-	if c.plan.Way == "force-new-cluster" && looked == 0 {
+	if c.plan.Way != "restore-db" && looked == 0 {
 		c.t.Error("the log proves no key beyond the database, so nothing was looked for")
 	}
 }

@@ -37,7 +37,7 @@ var arrows = map[string][]string{
 	"inspect/backup":                  {"inspect", "inspect/source", "inspect/query", "snapdb/kube"},
 	"inspect/symptom":                 {"inspect"},
 	"inspect/restore":                 {"inspect", "snapdb/kube"},
-	"inspect/rehearse":                {"inspect", "inspect/source", "inspect/query", "inspect/restore", "inspect/scratch"},
+	"inspect/rehearse":                {"inspect", "inspect/source", "inspect/query", "inspect/restore", "inspect/recover", "inspect/scratch", "walreader/replay"},
 	"inspect/recover":                 append([]string{"inspect", "inspect/source", "inspect/scratch", "walreader/replay", "snapdb/rebuild"}, readers...),
 	"walreader/replay":                {"walreader", "walreader/raftlog", "snapdb/rebuild"},
 	"snapdb/rebuild":                  nil,
