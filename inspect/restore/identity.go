@@ -86,9 +86,9 @@ func (b *builder) describeFile() {
 	}
 	switch b.p.Way {
 	case WayForceNewCluster:
-		*f = Artifact{Path: recoveredFile, Hashed: !b.authEnabled()}
+		*f = Artifact{Hashed: !b.authEnabled()}
 	case WayRollForward, WaySalvage:
-		*f = Artifact{Path: recoveredFile, Hashed: true}
+		*f = Artifact{Hashed: true}
 	}
 }
 
@@ -96,9 +96,6 @@ func (b *builder) authEnabled() bool {
 	a := b.backend().Auth
 	return a != nil && a.Enabled
 }
-
-// recoveredFile is made by the steps where the evidence is.
-const recoveredFile = "recovered.db"
 
 // made says whether the file to restore is made first.
 func (b *builder) made() bool {

@@ -114,7 +114,7 @@ func (b *builder) rollForward() []Step {
 	}
 	return []Step{{
 		Why:   "apply the committed entries of the log to a copy of the database, with etcd's own code; the evidence stays as it is",
-		Argv:  append(argv, "-o", recoveredFile),
+		Argv:  append(argv, "-o", p.File.Path),
 		Check: fmt.Sprintf("it says that it stopped behind entry %d or a later one", deref(b.member.WAL.ProvenCommit)),
 		IfNot: "what it says would help; otherwise restore the database as it is: plan --from with the directory's snap/db by itself",
 	}}
@@ -130,7 +130,7 @@ func (b *builder) salvage() []Step {
 	}
 	return []Step{{
 		Why:   "write every record that the pages still prove to a new database; the evidence stays as it is",
-		Argv:  append(argv, "-o", recoveredFile),
+		Argv:  append(argv, "-o", p.File.Path),
 		Check: "read what it lists as lost: revisions, keys and pages",
 		IfNot: "what it says would help",
 	}}

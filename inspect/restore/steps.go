@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -366,6 +367,9 @@ func (b *builder) startTrouble() string {
 // bring it to the hosts.
 func (b *builder) hereSteps() {
 	p := b.p
+	if b.made() {
+		p.File.Path = "recovered-" + p.Tag + ".db"
+	}
 	switch p.Way {
 	case WayForceNewCluster:
 		p.Here = append(p.Here, b.phase(PhaseHere, b.recoverFromCopy())...)
@@ -452,6 +456,10 @@ func unpackCommand(archive, name string) []string {
 	return nil
 }
 
+// copyMember makes a data directory of a member's two folders. It follows links: a copy
+// of a link would let etcd write to the evidence.
+const copyMember = `mkdir -p "$3/member" && cp -RLp -- "$1" "$3/member/snap" && cp -RLp -- "$2" "$3/member/wal" && chmod -R u+rwX "$3"`
+
 // recoverFromCopy starts a copy of the member alone, so that etcd applies its log, and
 // takes a snapshot of it.
 func (b *builder) recoverFromCopy() []Step {
@@ -462,13 +470,15 @@ func (b *builder) recoverFromCopy() []Step {
 		name = *b.member.Name
 	}
 	copied := Step{
-		Why:   "work on a copy: starting etcd changes its directory",
-		Argv:  []string{"cp", "-a", b.p.Copy, data},
-		Check: data + "/member is there",
-		IfNot: "free disk space for a second copy",
+		Why:    "work on a copy: starting etcd changes its directory",
+		Argv:   []string{"sh", "-c", copyMember, "sh", filepath.Dir(b.member.Backend.File), b.member.WAL.Dir, data},
+		Clears: data,
+		Check:  data + "/member/snap/db and " + data + "/member/wal are there",
+		IfNot:  "free disk space for a second copy",
 	}
-	if b.kind() == "member-dir" {
-		copied.Argv = []string{"sh", "-c", `mkdir "$2" && cp -a "$1" "$2/member"`, "sh", b.p.Copy, data}
+	if _, _, packed := inArchive(b.member.Backend.File); packed {
+		copied.Argv, copied.Clears = nil, ""
+		copied.Why = fmt.Sprintf("unpack %s: the folders snap and wal of the member in it to %s/member", b.p.Copy, data)
 	}
 	steps := []Step{copied, {
 		Why: "etcd applies the committed entries of its log, and makes itself the only member",

@@ -31,7 +31,7 @@ func (b *builder) warnings() {
 		}
 	}
 	if b.p.Way == WaySalvage || b.p.Way == WayRollForward && b.p.Base == "" {
-		b.p.warn("content", "what the new database holds is known only when it has been made: alarms, users, leases, keys of Kubernetes", "plan again with "+recoveredFile+" as the source when it is there")
+		b.p.warn("content", "what the new database holds is known only when it has been made: alarms, users, leases, keys of Kubernetes", "plan again with the new database as the source when it is there")
 	}
 	if b.p.File.SHA256 == nil && !b.made() {
 		b.p.warn("digest", "the digest of the file was not computed, so that nothing shows that all hosts restore the same bytes", "leave --no-digest out")

@@ -1,0 +1,105 @@
+package restore_test
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"etcd-forensics/fixtures"
+	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/restore"
+	"etcd-forensics/inspect/source"
+)
+
+// TestTheCopyIsNoLinkToTheEvidence: etcd is started on the copy, and writes. The evidence
+// may be links, and its log may lie elsewhere.
+func TestTheCopyIsNoLinkToTheEvidence(t *testing.T) {
+	dir := t.TempDir()
+	if err := fixtures.Unpack("cluster3-3.7-crash", dir); err != nil {
+		t.Fatal(err)
+	}
+	m2, outside := filepath.Join(dir, "m2"), filepath.Join(dir, "log of m2")
+	link := func(to, at string) {
+		t.Helper()
+		if err := os.Symlink(to, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Rename(filepath.Join(m2, "member", "wal"), outside); err != nil {
+		t.Fatal(err)
+	}
+	link("m2", filepath.Join(dir, "without log"))
+	plans := map[string]*restore.Plan{
+		"log given": copyPlan(t, filepath.Join(dir, "without log"), source.Options{WALDir: outside}),
+	}
+	link(outside, filepath.Join(m2, "member", "wal"))
+	link("m2", filepath.Join(dir, "linked"))
+	plans["log linked"] = copyPlan(t, filepath.Join(dir, "linked"), source.Options{})
+	plans["member directory"] = copyPlan(t, filepath.Join(dir, "linked", "member"), source.Options{})
+	for name, p := range plans {
+		at := t.TempDir()
+		copied := p.Here[0]
+		if copied.Clears == "" || !strings.HasPrefix(copied.Clears, "copy-") {
+			t.Errorf("%s: what a copy that was cut short has left stays: %q", name, copied.Clears)
+		}
+		cmd := exec.Command(copied.Argv[0], copied.Argv[1:]...)
+		cmd.Dir = at
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+		for from, to := range map[string]string{filepath.Join(m2, "member", "snap"): "snap", outside: "wal"} {
+			same(t, name, from, filepath.Join(at, copied.Clears, "member", to))
+		}
+	}
+}
+
+// copyPlan is the plan to start a copy of one directory.
+func copyPlan(t *testing.T, path string, o source.Options) *restore.Plan {
+	t.Helper()
+	opened, problems := source.Open(context.Background(), []string{path}, o)
+	for _, p := range problems {
+		t.Fatal(p)
+	}
+	for _, s := range opened {
+		defer s.Close()
+	}
+	c, err := inspect.Inspect(context.Background(), opened, inspect.Options{Digest: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := planned(t, c, restore.Options{Single: true})
+	if p.Way != restore.WayForceNewCluster {
+		t.Fatalf("%s: %s", path, p.Way)
+	}
+	return p
+}
+
+// same wants the files of one folder in the other, as files of their own.
+func same(t *testing.T, name, from, to string) {
+	t.Helper()
+	entries, err := os.ReadDir(from)
+	if err != nil || len(entries) == 0 {
+		t.Fatalf("%s: %v, %d files", name, err, len(entries))
+	}
+	for _, e := range entries {
+		want, err := os.ReadFile(filepath.Join(from, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(to, e.Name()))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %s is not in the copy as it was: %v", name, e.Name(), err)
+		}
+	}
+	filepath.WalkDir(filepath.Dir(filepath.Dir(to)), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type()&fs.ModeSymlink != 0 {
+			t.Errorf("%s: %s is a link (%v)", name, path, err)
+		}
+		return nil
+	})
+}
