@@ -65,6 +65,7 @@ func (b *builder) build() *refusal {
 	b.identify()
 	b.leaveToPlatform()
 	b.bump()
+	b.p.Tag = b.tag()
 	b.countLosses()
 	b.warnings()
 	return b.restoreSteps()

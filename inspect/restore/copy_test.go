@@ -103,3 +103,26 @@ func same(t *testing.T, name, from, to string) {
 		return nil
 	})
 }
+
+// TestPlansThatDifferShareNoTag: scripts note under it what has been done, and a plan that
+// is made again with another directory must not pass over what the one before has done.
+func TestPlansThatDifferShareNoTag(t *testing.T) {
+	snapshot, member := caseOf(t, "healthy-3.7", "snapshot.db"), caseOf(t, "cluster3-3.6-crash", "m1", "m3")
+	seen := map[string]restore.Options{}
+	for _, o := range []restore.Options{
+		{}, {DataDir: "/var/lib/etcd/default"}, {WALDir: "/wal"}, {WorkDir: "/work"}, {EtcdVersion: "3.7.1"}, {Platform: restore.PlatformSystemd},
+		{Token: "t"}, {Members: three}, {Members: three, Single: true}, {Members: three[:1]}, {Platform: restore.PlatformK3s}, {Platform: restore.PlatformRKE2},
+	} {
+		tag := planned(t, snapshot, o).Tag
+		if other, taken := seen[tag]; taken {
+			t.Errorf("%+v and %+v have the tag %s", o, other, tag)
+		}
+		seen[tag] = o
+		if again := planned(t, snapshot, o).Tag; again != tag {
+			t.Errorf("%+v: %s, then %s", o, tag, again)
+		}
+	}
+	if one, other := planned(t, member, restore.Options{}), planned(t, member, restore.Options{DataDir: "/etcd"}); one.Tag == other.Tag {
+		t.Errorf("directories apart, and both have the tag %s", one.Tag)
+	}
+}

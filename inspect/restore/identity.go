@@ -32,8 +32,6 @@ func (b *builder) identify() {
 			break
 		}
 	}
-	sum := sha256.Sum256([]byte(b.p.Token + "\x00" + initialCluster(b.p.Members)))
-	b.p.Tag = hex.EncodeToString(sum[:4])
 	if b.o.Token != "" && b.p.OldClusterID != nil && *b.p.OldClusterID == b.p.ClusterID {
 		b.p.warn("token", fmt.Sprintf("--token %q gives the new cluster the id of the old one, %s: old members that are started again will join in, with what they hold", b.o.Token, b.p.ClusterID),
 			"leave --token out, or make sure that no old member ever starts again")
@@ -122,12 +120,20 @@ func deref[T any](p *T) (v T) {
 	return v
 }
 
-// tagOf names what a plan without a token leaves on the hosts.
-func tagOf(source string, voters []inspect.MembershipMember) string {
-	h := sha256.New()
-	fmt.Fprintf(h, "%s\x00", source)
-	for _, v := range voters {
-		fmt.Fprintf(h, "%s\x00", v.MemberID)
+// tag names what a plan leaves on the hosts, where its scripts also note what has been
+// done: plans that decide anything else must not share it.
+func (b *builder) tag() string {
+	p, h := b.p, sha256.New()
+	fmt.Fprintf(h, "%q %q %q %q %q %q %q %q %d", p.Way, p.Source, p.Token, p.Platform, p.EtcdVersion, p.DataDir, p.WALDir, p.WorkDir, p.Revision.Bump)
+	fmt.Fprintf(h, " %q %q %v", p.File.Path, deref(p.File.SHA256), p.File.Hashed)
+	for _, list := range [][]Member{p.Members, p.Joining} {
+		fmt.Fprintf(h, " %d", len(list))
+		for _, m := range list {
+			fmt.Fprintf(h, " %q %q %q %s", m.Name, m.PeerURLs, m.ClientURLs, deref(m.MemberID))
+		}
+	}
+	for _, m := range b.old.Members {
+		fmt.Fprintf(h, " %s", m.MemberID)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:4])
 }

@@ -22,7 +22,6 @@ func (b *builder) buildRejoin() *refusal {
 	r := &b.p.Revision
 	r.Source, r.Highest = deref(b.backend().Revision), b.highestRevision()
 	voters := b.voters()
-	b.p.Tag = tagOf(b.p.Source, voters)
 	var lost []inspect.MembershipMember
 	for _, v := range voters {
 		m := Member{Name: v.Name, PeerURLs: orEmpty(v.PeerURLs), ClientURLs: orEmpty(v.ClientURLs)}
@@ -40,6 +39,7 @@ func (b *builder) buildRejoin() *refusal {
 	if len(b.p.Members) == 0 {
 		return &refusal{"the voters that could start have no name or peer URL", "start them as they were started before"}
 	}
+	b.p.Tag = b.tag()
 	b.warnRejoin(lost)
 	b.warnContent()
 	if b.platform.rejoin != nil {
