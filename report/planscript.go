@@ -137,19 +137,26 @@ func guardCall(g restore.Guard) string {
 	case restore.GuardDigest:
 		return "refuse_other_digest " + ShellWord(g.Path) + " " + ShellWord(g.SHA256)
 	}
+	if g.Kind == restore.GuardOther {
+		words := []string{"refuse_other_member", ShellWord(g.Path)}
+		for _, id := range g.MemberIDs {
+			words = append(words, ShellWord(metadataBytes(0x08, id)+"10 "))
+		}
+		return strings.Join(words, " ")
+	}
 	words := []string{"refuse_foreign", ShellWord(g.Path)}
 	for _, id := range g.ClusterIDs {
-		words = append(words, ShellWord(metadataBytes(id)))
+		words = append(words, ShellWord(metadataBytes(0x10, id)))
 	}
 	return strings.Join(words, " ")
 }
 
-// metadataBytes are the bytes of a cluster id in the metadata record at the begin of
-// each segment, as od writes them: field 2, a varint (etcd v3.7.3,
-// server/storage/wal/wal.go, which fills in etcdserverpb.Metadata).
-func metadataBytes(id inspect.ID) string {
+// metadataBytes are the bytes of an id in the metadata record at the begin of each
+// segment, as od writes them: the member's is field 1, the cluster's field 2, both varints
+// (etcd v3.7.3, server/storage/wal/wal.go, which fills in etcdserverpb.Metadata).
+func metadataBytes(tag byte, id inspect.ID) string {
 	var b strings.Builder
-	for _, c := range binary.AppendUvarint([]byte{0x10}, uint64(id)) {
+	for _, c := range binary.AppendUvarint([]byte{tag}, uint64(id)) {
 		fmt.Fprintf(&b, " %02x", c)
 	}
 	return b.String() + " "

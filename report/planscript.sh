@@ -190,8 +190,30 @@ refuse_other_digest() {
 	fi
 }
 
-# refuse_foreign DIR BYTES... stops when a log is of a cluster that was not expected. Its
-# first records, of which one names the cluster, lie in the first 512 bytes.
+# first_bytes SEGMENT says what a segment of a log begins with. Its first records, of
+# which one names member and cluster, lie in the first 512 bytes.
+first_bytes() {
+	printf ' %s' "$(od -An -v -tx1 -N512 "$1" | tr -s ' \n' '  ')"
+}
+
+# refuse_other_member DIR BYTES... stops when a log is of a member of another host.
+refuse_other_member() {
+	dir=$1
+	shift
+	for segment in "$dir"/*.wal; do
+		if ! [ -e "$segment" ]; then
+			continue
+		fi
+		first=$(first_bytes "$segment")
+		for bytes in "$@"; do
+			case $first in
+			*"$bytes"*) stop "$segment is of another member of the plan: this is not the host of $host" ;;
+			esac
+		done
+	done
+}
+
+# refuse_foreign DIR BYTES... stops when a log is of a cluster that was not expected.
 refuse_foreign() {
 	dir=$1
 	shift
@@ -199,7 +221,7 @@ refuse_foreign() {
 		if ! [ -e "$segment" ]; then
 			continue
 		fi
-		first=" $(od -An -v -tx1 -N512 "$segment" | tr -s ' \n' '  ')"
+		first=$(first_bytes "$segment")
 		known=no
 		for bytes in "$@"; do
 			case $first in *"$bytes"*) known=yes ;; esac

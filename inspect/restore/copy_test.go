@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,5 +125,47 @@ func TestPlansThatDifferShareNoTag(t *testing.T) {
 	}
 	if one, other := planned(t, member, restore.Options{}), planned(t, member, restore.Options{DataDir: "/etcd"}); one.Tag == other.Tag {
 		t.Errorf("directories apart, and both have the tag %s", one.Tag)
+	}
+}
+
+// TestHostsAreToldApart: a script that is run on the host of another member must not stop
+// and move away what that one serves.
+func TestHostsAreToldApart(t *testing.T) {
+	rejoin := planned(t, caseOf(t, "cluster3-3.6-crash", "m1", "m3"), restore.Options{})
+	single := planned(t, caseOf(t, "cluster3-3.6-crash", "m1"), restore.Options{Single: true})
+	moved := planned(t, caseOf(t, "cluster3-3.6-crash", "m1"), restore.Options{Members: three})
+	others := func(p *restore.Plan, host string, phase restore.Phase) (list []inspect.ID) {
+		for _, h := range p.Hosts {
+			for i, s := range h.Steps {
+				if h.Name != host || s.Phase != phase || i > 0 && h.Steps[i-1].Phase == phase {
+					continue
+				}
+				for _, g := range s.Refuses {
+					if g.Kind == restore.GuardOther {
+						list = append(list, g.MemberIDs...)
+					}
+				}
+			}
+		}
+		return list
+	}
+	for _, m := range rejoin.Members {
+		if !slices.Contains(others(rejoin, "m2", restore.PhaseJoin), *m.MemberID) {
+			t.Errorf("m2 may take the place of %s", m.Name)
+		}
+	}
+	for _, tt := range []struct {
+		host  string
+		phase restore.Phase
+		want  int
+	}{{"m1", restore.PhaseRestore, 2}, {"m2", restore.PhaseStop, 3}, {"m2", restore.PhaseJoin, 3}} {
+		list := others(single, tt.host, tt.phase)
+		if len(list) != tt.want || slices.Contains(list, *single.Members[0].MemberID) == (tt.host == "m1") {
+			t.Errorf("%s on %s is kept off %v", tt.phase, tt.host, list)
+		}
+	}
+	// Whose host was whose before, nobody knows; what came out of the plan is known.
+	if list := others(moved, "a", restore.PhaseRestore); len(list) != 2 {
+		t.Errorf("kept off %v", list)
 	}
 }

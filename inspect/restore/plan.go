@@ -171,7 +171,9 @@ type Guard struct {
 	Path string    `json:"path"`
 	// ClusterIDs are those that a log at Path may be of.
 	ClusterIDs []inspect.ID `json:"clusterIDs,omitempty"`
-	SHA256     string       `json:"sha256,omitempty"`
+	// MemberIDs are those that a log at Path must not be of.
+	MemberIDs []inspect.ID `json:"memberIDs,omitempty"`
+	SHA256    string       `json:"sha256,omitempty"`
 }
 
 // A GuardKind is a condition that must not be.
@@ -182,6 +184,7 @@ const (
 	GuardExists  GuardKind = "exists"  // there is something at Path
 	GuardMissing GuardKind = "missing" // there is nothing at Path
 	GuardForeign GuardKind = "foreign" // the log at Path is of a cluster that is not among ClusterIDs
+	GuardOther   GuardKind = "other"   // the log at Path is of a member among MemberIDs
 	GuardDigest  GuardKind = "digest"  // the file at Path has not the digest SHA256
 )
 

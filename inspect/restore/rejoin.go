@@ -131,7 +131,7 @@ func (b *builder) joiningHost(m *Member, there, others []Member, replaces *inspe
 	var steps []Step
 	h.add(b.phase(PhasePrepare, b.call(b.platform.look, m))...)
 	if b.p.Way != WayRejoin {
-		h.add(b.phase(PhaseStop, b.stopAll(m))...)
+		h.add(b.phase(PhaseStop, b.rightHost(m, b.stopAll(m)))...)
 	} else {
 		steps = append(steps, b.call(b.platform.stop, m)...)
 	}
@@ -187,7 +187,7 @@ func (b *builder) joiningHost(m *Member, there, others []Member, replaces *inspe
 		IfNot:  "read etcd's log; etcd-forensics explain says what a line means",
 	})
 	steps = append(steps, b.call(b.platform.startClients, m)...)
-	h.add(b.phase(PhaseJoin, steps)...)
+	h.add(b.phase(PhaseJoin, b.rightHost(m, steps))...)
 	return h
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,12 +50,50 @@ func (b *builder) restoredHost(m *Member) Host {
 	h := Host{Name: m.Name}
 	h.add(b.prepare()...)
 	h.add(b.phase(PhasePrepare, b.call(b.platform.look, m))...)
-	h.add(b.phase(PhaseStop, b.stopAll(m))...)
-	h.add(b.phase(PhaseRestore, b.restoreDir(m))...)
+	h.add(b.phase(PhaseStop, b.rightHost(m, b.stopAll(m)))...)
+	h.add(b.phase(PhaseRestore, b.rightHost(m, b.restoreDir(m)))...)
 	h.add(b.phase(PhaseStart, b.needData(b.call(b.platform.start, m)))...)
 	h.add(b.phase(PhaseVerify, b.verify(m))...)
 	h.add(b.phase(PhaseResume, b.call(b.platform.startClients, m))...)
 	return h
+}
+
+// rightHost keeps steps for one member off the hosts of the others.
+func (b *builder) rightHost(m *Member, steps []Step) []Step {
+	var others []inspect.ID
+	planned := slices.Concat(b.p.Members, b.p.Joining)
+	for i := range planned {
+		n := &planned[i]
+		if n.Name == m.Name {
+			continue
+		}
+		if n.MemberID != nil {
+			others = append(others, *n.MemberID)
+		}
+		for _, old := range b.old.Members {
+			if stoodFor(old, n) && !stoodFor(old, m) && !slices.Contains(others, old.MemberID) {
+				others = append(others, old.MemberID)
+			}
+		}
+	}
+	if len(steps) > 0 && len(others) > 0 {
+		slices.Sort(others)
+		steps[0].Refuses = append([]Guard{{Kind: GuardOther, Path: b.walOnHost(), MemberIDs: others}}, steps[0].Refuses...)
+	}
+	return steps
+}
+
+// stoodFor says whether an old member was on the host of a planned one.
+func stoodFor(old inspect.MembershipMember, m *Member) bool {
+	return old.Name == m.Name || sameURL(old.PeerURLs, m.PeerURLs)
+}
+
+// walOnHost is where the log of a host's member lies.
+func (b *builder) walOnHost() string {
+	if b.p.WALDir != "" {
+		return b.p.WALDir
+	}
+	return path.Join(b.p.DataDir, "member", "wal")
 }
 
 func (h *Host) add(steps ...Step) { h.Steps = append(h.Steps, steps...) }
@@ -166,7 +205,7 @@ func (b *builder) restoreDir(m *Member) []Step {
 			IfNot:  b.restoreTrouble(),
 		},
 	}
-	steps[1].Refuses = b.restoreGuards(member, inUse)
+	steps[1].Refuses = b.restoreGuards(inUse)
 	steps = append(steps, Step{
 		Why:     "keep the old data, which may still be needed",
 		Argv:    []string{"sh", "-c", `if [ -e "$1" ]; then mv "$1" "$2"; fi`, "sh", member, b.kept()},
@@ -200,7 +239,7 @@ func (b *builder) memberIDs() string {
 
 // restoreGuards keep the restore off a directory that is in use, and off one that is not
 // of the cluster that the plan is for.
-func (b *builder) restoreGuards(member string, inUse Guard) []Guard {
+func (b *builder) restoreGuards(inUse Guard) []Guard {
 	p := b.p
 	guards := []Guard{inUse}
 	if p.File.SHA256 != nil {
@@ -210,11 +249,7 @@ func (b *builder) restoreGuards(member string, inUse Guard) []Guard {
 		guards = append(guards, Guard{Kind: GuardExists, Path: b.walStaging()})
 	}
 	if p.OldClusterID != nil {
-		wal := path.Join(member, "wal")
-		if p.WALDir != "" {
-			wal = p.WALDir
-		}
-		guards = append(guards, Guard{Kind: GuardForeign, Path: wal, ClusterIDs: []inspect.ID{*p.OldClusterID, p.ClusterID}})
+		guards = append(guards, Guard{Kind: GuardForeign, Path: b.walOnHost(), ClusterIDs: []inspect.ID{*p.OldClusterID, p.ClusterID}})
 	}
 	return guards
 }
