@@ -5,8 +5,14 @@ say() {
 # stop ends the script; what has been done is kept, and the next run goes on behind it.
 stop() {
 	say "STOPPED: $1"
+	if [ "${again-}" = yes ]; then
+		say "a run before was cut short in this step; when it has been done ($check), say so: DONE=$step $0 ..."
+	fi
 	if [ -n "${if_not-}" ]; then
 		say "what to do: $if_not"
+	fi
+	if [ "${again-}" = no ] && [ -n "${step-}" ]; then
+		rm -f "$state/$step.begun"
 	fi
 	exit 1
 }
@@ -20,11 +26,23 @@ begin() {
 	fi
 	say "$step: $2"
 	check=$3
+	if [ "${DONE-}" = "$step" ]; then
+		say "taken as done by DONE=$step"
+		ended
+		return 1
+	fi
+	again=no
+	if [ -e "$state/$step.begun" ]; then
+		again=yes
+	fi
+	: >"$state/$step.begun"
 }
 
 ended() {
 	: >"$state/$step"
+	rm -f "$state/$step.begun"
 	if_not=
+	again=no
 }
 
 # run runs a command and keeps what it says.
