@@ -10,6 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/jstemmer/go-junit-report/v2/junit"
 
+	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/rehearse"
 )
 
@@ -154,8 +155,12 @@ func RehearseJSON(w io.Writer, r *rehearse.Receipt) error {
 	}
 	view := struct {
 		*rehearse.Receipt
-		Prefixes []prefixView `json:"prefixes"`
-	}{r, []prefixView{}}
+		ClusterID *inspect.ID  `json:"clusterID"` // null when it is not the plan that gives it
+		Prefixes  []prefixView `json:"prefixes"`
+	}{r, nil, []prefixView{}}
+	if r.ClusterID != 0 {
+		view.ClusterID = &r.ClusterID
+	}
 	for _, p := range r.Prefixes {
 		text, encoding := Key(p.Prefix)
 		view.Prefixes = append(view.Prefixes, prefixView{text, encoding, p})

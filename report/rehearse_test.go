@@ -105,6 +105,10 @@ func TestReceiptAsJSON(t *testing.T) {
 		got.Prefixes[0].Prefix != "/a/" || got.Prefixes[1].KeyEncoding != "base64" || got.Prefixes[1].Actual[1] != 1 || got.Stages[0].Seconds != 1.25 || got.Space.Free != 7 {
 		t.Errorf("%+v", got)
 	}
+	var text bytes.Buffer
+	if err := report.RehearseJSON(&text, &rehearse.Receipt{Outcome: rehearse.Refused}); err != nil || !strings.Contains(text.String(), `"clusterID": null`) {
+		t.Errorf("a cluster that nobody planned has an id: %v %s", err, text.String())
+	}
 }
 
 func TestReceiptAsJUnit(t *testing.T) {

@@ -86,6 +86,8 @@ const (
 	CheckAuth        = "auth"
 	CheckWrite       = "write"
 	CheckRejoin      = "rejoin"
+	CheckJoin        = "join"     // members that join afterwards
+	CheckPlatform    = "platform" // what the platform itself does
 )
 
 // A Member is one member of the plan, and what stood in for it.

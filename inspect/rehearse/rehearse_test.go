@@ -233,6 +233,7 @@ func TestWhatIsRestoredComesUpAsTheEvidenceHoldsIt(t *testing.T) {
 			c, sources := examine(t, copied(t, test.fixture, test.source))
 			p := planned(t, c, test.names...)
 			p.Revision.Bump = test.bump
+			p.Joining = []restore.Member{{Name: "later", PeerURLs: []string{"https://10.0.0.9:2380"}}}
 			r := rehearsed(t, c, p, sources, rehearse.Options{})
 			defer dump(t, r)
 			if r.Outcome != rehearse.Proven {
@@ -243,6 +244,9 @@ func TestWhatIsRestoredComesUpAsTheEvidenceHoldsIt(t *testing.T) {
 			wantProven(t, r, n, rehearse.CheckRestore, rehearse.CheckBoot, rehearse.CheckMembers, rehearse.CheckRevision, rehearse.CheckPrefixes, rehearse.CheckRecords, rehearse.CheckAlarms)
 			wantProven(t, r, n-1, rehearse.CheckAgreement)
 			wantProven(t, r, 1, rehearse.CheckAuth)
+			if got := states(r, rehearse.CheckJoin); !slices.Equal(got, []rehearse.State{rehearse.StateNotTried}) {
+				t.Errorf("that nobody joined is not said: %v", got)
+			}
 			if test.bump == 0 {
 				wantProven(t, r, n, rehearse.CheckHashKV)
 			} else {
