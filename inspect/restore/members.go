@@ -37,6 +37,8 @@ func badMember(name string, peerURLs []string) string {
 		}
 		if host, port, err := net.SplitHostPort(u.Host); err != nil || host == "" || port == "" {
 			return fmt.Sprintf("the peer URL %q of %q does not have the form \"host:port\"", text, name)
+		} else if host[0] == '-' {
+			return fmt.Sprintf("the peer URL %q of %q has a host that commands take for a flag", text, name)
 		}
 	}
 	return ""

@@ -404,6 +404,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		{DataDir: "etcd"}, {DataDir: "/"}, {WorkDir: "."}, {WALDir: "/wal\n"},
 		{Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"10.0.0.1:2380"}}}},
 		{Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"http://h1"}}}},
+		{Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"http://-oProxyCommand=halt:2380"}}}},
 		{Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"http://h1:2380/x"}}}},
 		{Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"http://h1:2380,http://h2:2380"}}}},
 		{Members: []restore.NewMember{{Name: "a,b", PeerURLs: []string{"http://h1:2380"}}}},
