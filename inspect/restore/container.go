@@ -91,8 +91,12 @@ func (c container) inside(b *builder, p string) string {
 // client asks from inside the container, which on RKE has its certificates in the
 // environment. etcdctl ends when a flag is given for what the environment says as well
 // (etcd v3.7.3, pkg/flags/flag.go, verifyEnv), so the endpoint is set there, too.
-func (c container) client(_ *builder, m *Member) []string {
-	return []string{"docker", "exec", "--env=ETCDCTL_API=3", "--env=ETCDCTL_ENDPOINTS=" + m.endpoint(), "etcd", "etcdctl"}
+func (c container) client(b *builder, m *Member) []string {
+	argv := []string{"docker", "exec", "--env=ETCDCTL_API=3", "--env=ETCDCTL_ENDPOINTS=" + m.endpoint()}
+	if b.authEnabled() {
+		argv = append(argv, "--env=ETCDCTL_USER") // as it is on the host
+	}
+	return append(argv, "etcd", "etcdctl")
 }
 
 // remoteScript runs etcdctl in a container of its own, with the mounts and the

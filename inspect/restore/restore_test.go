@@ -457,6 +457,21 @@ func TestContentIsWarnedOf(t *testing.T) {
 	}
 }
 
+// TestAuthenticationNeedsAUser: nothing answers etcdctl without one, so the steps that ask
+// say how to give it, and pass it on into containers.
+func TestAuthenticationNeedsAUser(t *testing.T) {
+	for _, fixture := range []string{"auth-3.6", "healthy-3.6"} {
+		p := planned(t, caseOf(t, fixture, "m1"), restore.Options{Members: three, Platform: restore.PlatformDocker})
+		for _, h := range p.Hosts {
+			i := slices.IndexFunc(h.Steps, func(s restore.Step) bool { return s.Phase == restore.PhaseVerify })
+			health := h.Steps[i]
+			if says, passes := strings.Contains(health.IfNot, "ETCDCTL_USER"), slices.Contains(health.Argv, "--env=ETCDCTL_USER"); says != passes || says != (fixture == "auth-3.6") {
+				t.Errorf("%s, %s: how to name a user is said %v, passed on %v", fixture, h.Name, says, passes)
+			}
+		}
+	}
+}
+
 // TestHighestRevisionCountsWhatLogsHold: a client can have seen what a log holds and no
 // database does.
 func TestHighestRevisionCountsWhatLogsHold(t *testing.T) {

@@ -366,7 +366,7 @@ func (b *builder) verify(m *Member) []Step {
 		Argv:   b.client(m, "endpoint", "health"),
 		Expect: &Expect{Contains: "is healthy", Seconds: upSeconds},
 		Check:  "it says \"is healthy\"",
-		IfNot:  b.startTrouble(),
+		IfNot:  b.askTrouble(),
 	}, {
 		Why:    "the cluster must be the new one: an empty one comes up when etcd looks at another directory",
 		Argv:   b.client(m, "member", "list"),
@@ -396,6 +396,16 @@ func (b *builder) startTrouble() string {
 		s += "; it is ready only when a majority of the members is started"
 	}
 	return s + "; etcd-forensics explain says what a line means"
+}
+
+// askTrouble is what to do when a member that is asked does not answer. With authentication
+// on, etcdctl endpoint health of every version is refused without a user, and etcd 3.7
+// refuses member list and endpoint status as well.
+func (b *builder) askTrouble() string {
+	if b.authEnabled() {
+		return "at \"user name is empty\" run it again with ETCDCTL_USER=root:PASSWORD in the environment; otherwise " + b.startTrouble()
+	}
+	return b.startTrouble()
 }
 
 // hereSteps are done where the evidence is: make the file when there is none yet, and

@@ -66,7 +66,7 @@ func (b *builder) warnContent() {
 	}
 	if b.authEnabled() {
 		b.p.warn("auth", fmt.Sprintf("authentication stays on, with %d users: requests without a user are refused, and tokens given out before are void", len(be.Auth.Users)),
-			"have the password of root at hand: etcdctl --user root")
+			"have the password of root at hand: etcdctl --user root, and for scripts ETCDCTL_USER=root:PASSWORD in the environment")
 	}
 	if n := deref(be.Leases); n > 0 && b.p.Way != WayRejoin {
 		b.p.warn("leases", fmt.Sprintf("the clocks of %d leases begin anew with their whole time to live when a leader is elected", n), "")
