@@ -40,6 +40,7 @@ func (b *builder) buildRejoin() *refusal {
 		return &refusal{"the voters that could start have no name or peer URL", "start them as they were started before"}
 	}
 	b.p.Tag = b.tag()
+	b.warnStrangers()
 	b.warnRejoin(lost)
 	b.warnContent()
 	if b.platform.rejoin != nil {

@@ -472,6 +472,42 @@ func TestAuthenticationNeedsAUser(t *testing.T) {
 	}
 }
 
+// TestStrangersAreNamed: of sources of two clusters one is taken, and the other is said to
+// be another one's, also when nothing has to be restored.
+func TestStrangersAreNamed(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"cluster3-3.6-crash", "cluster3-3.7-crash"} {
+		if err := fixtures.Unpack(name, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, o := range []restore.Options{{}, {Single: true}} {
+		var paths []string
+		for _, path := range []string{"cluster3-3.6-crash/m1", "cluster3-3.7-crash/m1", "cluster3-3.7-crash/m2"} {
+			paths = append(paths, filepath.Join(dir, filepath.FromSlash(path)))
+		}
+		opened, problems := source.Open(context.Background(), paths, source.Options{})
+		for _, p := range problems {
+			t.Fatal(p)
+		}
+		for _, s := range opened {
+			defer s.Close()
+		}
+		c, err := inspect.Inspect(context.Background(), opened, inspect.Options{Digest: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := planned(t, c, o)
+		i := slices.IndexFunc(p.Warnings, func(w restore.Warning) bool { return w.About == "strangers" })
+		if i < 0 || !strings.HasPrefix(p.Warnings[i].Message, paths[0]+": ") || strings.Contains(p.Source, "3.6") {
+			t.Errorf("%s of %s, warned of %+v", p.Way, p.Source, p.Warnings)
+		}
+	}
+	if p := planned(t, caseOf(t, "cluster3-3.7-crash"), restore.Options{}); warns(p, "strangers") {
+		t.Error("members of one cluster are called strangers")
+	}
+}
+
 // TestHighestRevisionCountsWhatLogsHold: a client can have seen what a log holds and no
 // database does.
 func TestHighestRevisionCountsWhatLogsHold(t *testing.T) {

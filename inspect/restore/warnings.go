@@ -16,6 +16,7 @@ const defaultQuota = 2 << 30
 
 // warnings says what the content and the membership ask the operator to beware of.
 func (b *builder) warnings() {
+	b.warnStrangers()
 	b.warnDamage()
 	b.warnContent()
 	b.warnKubernetes()
@@ -35,6 +36,26 @@ func (b *builder) warnings() {
 	}
 	if b.p.File.SHA256 == nil && !b.made() {
 		b.p.warn("digest", "the digest of the file was not computed, so that nothing shows that all hosts restore the same bytes", "leave --no-digest out")
+	}
+}
+
+// warnStrangers names the sources that are of another cluster than the one that the plan is
+// for: which of them is meant, nothing in them says.
+func (b *builder) warnStrangers() {
+	var list []string
+	for i := range b.c.Members {
+		m := &b.c.Members[i]
+		other := m.ClusterID != nil && b.p.OldClusterID != nil && *m.ClusterID != *b.p.OldClusterID ||
+			slices.ContainsFunc(b.c.Findings, func(f inspect.Finding) bool {
+				return f.Code == inspect.CodeClusterOtherStore && f.Member == m.Source
+			})
+		if other && m.Source != b.member.Source {
+			list = append(list, m.Source)
+		}
+	}
+	if len(list) > 0 {
+		b.p.warn("strangers", fmt.Sprintf("%s: of another cluster than %s, for which this plan is", strings.Join(list, ", "), b.member.Source),
+			"make sure that it is the cluster that you mean; leave the sources of the other one out, or name one of them with --from")
 	}
 }
 
