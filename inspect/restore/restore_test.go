@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -522,6 +523,22 @@ func TestHighestRevisionCountsWhatLogsHold(t *testing.T) {
 	}
 	if p.Revision.Bump > 0 && p.Revision.Source+int64(p.Revision.Bump) <= highest {
 		t.Errorf("%+v does not reach beyond what clients have seen", p.Revision)
+	}
+}
+
+// TestRevisionsEnd: a revision that evidence makes up must not be raised beyond the last,
+// where it would come out negative.
+func TestRevisionsEnd(t *testing.T) {
+	c := caseOf(t, "healthy-3.6", "snapshot.db")
+	for revision, bumped := range map[int64]bool{1 << 40: true, math.MaxInt64 - 5: false, math.MaxInt64: false} {
+		*c.Members[0].Backend.Revision = revision
+		p := planned(t, c, restore.Options{})
+		if p.Revision.Bump > 0 != bumped || p.Revision.Source+int64(p.Revision.Bump) < p.Revision.Source {
+			t.Errorf("%d: %+v", revision, p.Revision)
+		}
+		if !bumped && !warns(p, "revisions") {
+			t.Errorf("%d: that nothing is raised is not said", revision)
+		}
 	}
 }
 

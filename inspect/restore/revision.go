@@ -2,6 +2,7 @@ package restore
 
 import (
 	"fmt"
+	"math"
 
 	"etcd-forensics/inspect"
 )
@@ -28,6 +29,10 @@ func (b *builder) bump() {
 			b.p.warn("revisions", fmt.Sprintf("clients may have seen revision %d, and the restored store goes on at %d", r.Highest, r.Source+1),
 				"restart every client that watches or remembers revisions")
 		}
+		return
+	}
+	if r.Highest < 0 || r.Highest > math.MaxInt64-2*margin {
+		b.p.warn("revisions", fmt.Sprintf("the revision %d cannot be raised: there are none beyond", r.Highest), b.restartWhat())
 		return
 	}
 	has, needs := sinceBump.has(b.version)
@@ -57,7 +62,7 @@ func (b *builder) highestRevision() int64 {
 		}
 		r := deref(m.Backend.Revision)
 		if m.WAL != nil && m.WAL.LastIndex != nil && m.Backend.ConsistentIndex != nil && *m.WAL.LastIndex > *m.Backend.ConsistentIndex {
-			r += int64(min(*m.WAL.LastIndex-*m.Backend.ConsistentIndex, margin))
+			r += min(int64(min(*m.WAL.LastIndex-*m.Backend.ConsistentIndex, margin)), math.MaxInt64-r)
 		}
 		highest = max(highest, r)
 	}
