@@ -76,3 +76,16 @@ func TestAStepThatWasCutShort(t *testing.T) {
 		}
 	}
 }
+
+// TestRestsAreRemoved before the command, all of them.
+func TestRestsAreRemoved(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, dir := range []string{"one/member", "the other"} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if says, ended := oneStep(t, restore.Step{Argv: []string{"mkdir", "one", "the other"}, Clears: []string{"one", "the other", "none"}}); !ended {
+		t.Error(says)
+	}
+}

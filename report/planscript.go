@@ -98,8 +98,8 @@ func writeStep(b *bytes.Buffer, id string, s restore.Step) {
 	for _, g := range s.Refuses {
 		fmt.Fprintf(b, "\t\t%s\n", guardCall(g))
 	}
-	if s.Clears != "" {
-		fmt.Fprintf(b, "\t\tclear_rest %s\n", ShellWord(s.Clears))
+	for _, rest := range s.Clears {
+		fmt.Fprintf(b, "\t\tclear_rest %s\n", ShellWord(rest))
 	}
 	call := ShellLine(s.Argv)
 	for i := len(s.Env) - 1; i >= 0; i-- {

@@ -45,8 +45,8 @@ func TestTheCopyIsNoLinkToTheEvidence(t *testing.T) {
 	for name, p := range plans {
 		at := t.TempDir()
 		copied := p.Here[0]
-		if copied.Clears == "" || !strings.HasPrefix(copied.Clears, "copy-") {
-			t.Errorf("%s: what a copy that was cut short has left stays: %q", name, copied.Clears)
+		if len(copied.Clears) != 1 || !strings.HasPrefix(copied.Clears[0], "copy-") {
+			t.Fatalf("%s: what a copy that was cut short has left stays: %q", name, copied.Clears)
 		}
 		cmd := exec.Command(copied.Argv[0], copied.Argv[1:]...)
 		cmd.Dir = at
@@ -54,7 +54,7 @@ func TestTheCopyIsNoLinkToTheEvidence(t *testing.T) {
 			t.Fatalf("%s: %v\n%s", name, err, out)
 		}
 		for from, to := range map[string]string{filepath.Join(m2, "member", "snap"): "snap", outside: "wal"} {
-			same(t, name, from, filepath.Join(at, copied.Clears, "member", to))
+			same(t, name, from, filepath.Join(at, copied.Clears[0], "member", to))
 		}
 	}
 }
@@ -168,4 +168,27 @@ func TestHostsAreToldApart(t *testing.T) {
 	if list := others(moved, "a", restore.PhaseRestore); len(list) != 2 {
 		t.Errorf("kept off %v", list)
 	}
+}
+
+// TestARestoreThatFailedCanBeTriedAgain: etcdutl takes neither a data directory nor a WAL
+// directory that is there, and what it has made of both before it failed stays.
+func TestARestoreThatFailedCanBeTriedAgain(t *testing.T) {
+	p := planned(t, caseOf(t, "healthy-3.7", "snapshot.db"), restore.Options{WALDir: "/wal/etcd"})
+	argv := restores(p)["m1"]
+	for _, s := range p.Hosts[0].Steps {
+		if !slices.Equal(s.Argv, argv) {
+			continue
+		}
+		for _, name := range []string{"data-dir", "wal-dir"} {
+			dir, _ := flag(argv, name)
+			if !slices.Contains(s.Clears, dir) || !strings.Contains(dir, p.Tag) {
+				t.Errorf("%s %s is not removed before it is made again: %v", name, dir, s.Clears)
+			}
+			if slices.ContainsFunc(s.Refuses, func(g restore.Guard) bool { return g.Kind == restore.GuardExists && g.Path == dir }) {
+				t.Errorf("%s is refused", dir)
+			}
+		}
+		return
+	}
+	t.Error("nothing is restored")
 }

@@ -146,8 +146,8 @@ type Step struct {
 
 	// IfThere says that the step is for hosts that have its command.
 	IfThere bool `json:"ifThere,omitempty"`
-	// Clears is what an attempt that failed may have left, and is removed before.
-	Clears string `json:"clears,omitempty"`
+	// Clears are what an attempt that failed may have left, and is removed before.
+	Clears []string `json:"clears,omitempty"`
 	// Refuses are conditions under which the step must not be done.
 	Refuses []Guard `json:"refuses,omitempty"`
 	// Expect says when the command has succeeded, besides its exit code.

@@ -226,7 +226,7 @@ func (b *builder) hashedCopy(from, to string) []Step {
 	return []Step{{
 		Why:    "the file is a member's database without a hash, which " + b.p.Platform + " refuses as \"snapshot missing hash\": make a copy",
 		Argv:   []string{"cp", "--", from, to},
-		Clears: to,
+		Clears: []string{to},
 		Check:  to + " is there",
 		IfNot:  "free disk space for a copy",
 	}, {

@@ -124,7 +124,7 @@ func (d distribution) restore(b *builder) []Step {
 	}, {
 		Why:    "keep a copy of the old etcd data; " + d.name + " only renames it, to etcd-old-TIME",
 		Argv:   []string{"sh", "-c", `if [ -e "$1" ]; then cp -a "$1" "$2"; fi`, "sh", b.p.DataDir, b.onHost("etcd")},
-		Clears: b.onHost("etcd"),
+		Clears: []string{b.onHost("etcd")},
 		Check:  b.onHost("etcd") + " holds it, if there was any",
 		IfNot:  "free disk space for a copy",
 	}, keepStep("a reset that was done before leaves a flag, with which no other is done", base+"/server/db/reset-flag", b.onHost("reset-flag"), "move it by hand")}

@@ -100,7 +100,7 @@ func (b *builder) keepKubernetes(holds string) []Step {
 	return []Step{{
 		Why:    "keep certificates, keys and manifests",
 		Argv:   []string{"cp", "-a", "/etc/kubernetes", kept},
-		Clears: kept,
+		Clears: []string{kept},
 		Check:  kept + "/" + holds + " is there",
 		IfNot:  "make the folder " + b.p.WorkDir + " first",
 	}, {

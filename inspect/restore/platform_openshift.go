@@ -110,7 +110,7 @@ func (o openshift4) restore(b *builder, folder string) []Step {
 	}}
 	if b.p.File.Hashed {
 		steps = append(steps, Step{
-			Why: "the file under the name that the script looks for", Argv: []string{"cp", "--", file, snapshot}, Clears: snapshot,
+			Why: "the file under the name that the script looks for", Argv: []string{"cp", "--", file, snapshot}, Clears: []string{snapshot},
 			Check: snapshot + " is there", IfNot: "free disk space for a copy",
 		})
 	} else {

@@ -200,12 +200,15 @@ func (b *builder) restoreDir(m *Member) []Step {
 			Why:    "make this member's data from the file, beside the old data",
 			Argv:   b.restoreCommand(m),
 			Env:    b.restoreEnv(),
-			Clears: b.staging(),
+			Clears: []string{b.staging()},
 			Check:  fmt.Sprintf("it exits with 0 and logs \"added member\" with cluster-id %s and the ids %s", p.ClusterID, b.memberIDs()),
 			IfNot:  b.restoreTrouble(),
 		},
 	}
 	steps[1].Refuses = b.restoreGuards(inUse)
+	if p.WALDir != "" {
+		steps[1].Clears = append(steps[1].Clears, b.walStaging())
+	}
 	steps = append(steps, Step{
 		Why:     "keep the old data, which may still be needed",
 		Argv:    []string{"sh", "-c", `if [ -e "$1" ]; then mv "$1" "$2"; fi`, "sh", member, b.kept()},
@@ -244,9 +247,6 @@ func (b *builder) restoreGuards(inUse Guard) []Guard {
 	guards := []Guard{inUse}
 	if p.File.SHA256 != nil {
 		guards = append(guards, Guard{Kind: GuardDigest, Path: p.File.OnHost, SHA256: *p.File.SHA256})
-	}
-	if p.WALDir != "" {
-		guards = append(guards, Guard{Kind: GuardExists, Path: b.walStaging()})
 	}
 	if p.OldClusterID != nil {
 		guards = append(guards, Guard{Kind: GuardForeign, Path: b.walOnHost(), ClusterIDs: []inspect.ID{*p.OldClusterID, p.ClusterID}})
@@ -517,12 +517,12 @@ func (b *builder) recoverFromCopy() []Step {
 	copied := Step{
 		Why:    "work on a copy: starting etcd changes its directory",
 		Argv:   []string{"sh", "-c", copyMember, "sh", filepath.Dir(b.member.Backend.File), b.member.WAL.Dir, data},
-		Clears: data,
+		Clears: []string{data},
 		Check:  data + "/member/snap/db and " + data + "/member/wal are there",
 		IfNot:  "free disk space for a second copy",
 	}
 	if _, _, packed := inArchive(b.member.Backend.File); packed {
-		copied.Argv, copied.Clears = nil, ""
+		copied.Argv, copied.Clears = nil, nil
 		copied.Why = fmt.Sprintf("unpack %s: the folders snap and wal of the member in it to %s/member", b.p.Copy, data)
 	}
 	steps := []Step{copied, {
