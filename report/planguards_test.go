@@ -89,3 +89,16 @@ func TestRestsAreRemoved(t *testing.T) {
 		t.Error(says)
 	}
 }
+
+// TestSettingsOfTheShellDoNotReachEtcdctl: endpoints are given by flags, and etcdctl ends
+// when the environment has them as well.
+func TestSettingsOfTheShellDoNotReachEtcdctl(t *testing.T) {
+	t.Chdir(t.TempDir())
+	step := restore.Step{
+		Argv:   []string{"sh", "-c", `echo "${ETCDCTL_ENDPOINTS-none} ${ETCDCTL_API-none} $ETCDCTL_USER"`},
+		Expect: &restore.Expect{Contains: "none none root:x"},
+	}
+	if says, ended := oneStep(t, step, "ETCDCTL_ENDPOINTS=http://elsewhere:2379", "ETCDCTL_API=2", "ETCDCTL_USER=root:x"); !ended {
+		t.Error(says)
+	}
+}

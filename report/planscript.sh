@@ -265,6 +265,9 @@ main() {
 			;;
 		esac
 	done
+	# etcdctl ends when a flag and the environment say the same thing, and speaks another
+	# API when that asks for version 2.
+	unset ETCDCTL_ENDPOINTS ETCDCTL_API
 	umask 077
 	mkdir -p "$work" "$state"
 	for phase in "$@"; do
