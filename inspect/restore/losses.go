@@ -26,6 +26,10 @@ func (b *builder) countLosses() {
 			b.p.Losses = append(b.p.Losses, Loss{What: "fewer than a majority of the voters are in hand, so acknowledged writes may be missing of which nothing here tells"})
 		}
 	}
+	if m.MemberID != nil && slices.Contains(b.old.Removed, *m.MemberID) {
+		b.p.Losses = append(b.p.Losses, Loss{What: fmt.Sprintf("everything written since %s was removed from its cluster, of which it does not tell", m.Source)})
+		b.p.warn("removed", fmt.Sprintf("%s is of a member (%s) that was removed from its cluster: what it holds ends there", m.Source, m.MemberID), "look for the directories of the members that stayed, or a snapshot of theirs")
+	}
 	if m.WAL == nil {
 		b.p.Losses = append(b.p.Losses, Loss{What: fmt.Sprintf("everything written after revision %d, of which this source does not tell", deref(b.backend().Revision))})
 	}

@@ -473,6 +473,17 @@ func TestAuthenticationNeedsAUser(t *testing.T) {
 	}
 }
 
+// TestARemovedMemberIsBehind: nothing in its directory tells what was written after it.
+func TestARemovedMemberIsBehind(t *testing.T) {
+	for source, removed := range map[string]bool{"m3": true, "m1": false} {
+		p := planned(t, caseOf(t, "membership-3.7", source), restore.Options{})
+		said := slices.ContainsFunc(p.Losses, func(l restore.Loss) bool { return strings.Contains(l.What, "was removed from its cluster") })
+		if said != removed || warns(p, "removed") != removed {
+			t.Errorf("%s: losses %+v, warnings %+v", source, p.Losses, p.Warnings)
+		}
+	}
+}
+
 // TestStrangersAreNamed: of sources of two clusters one is taken, and the other is said to
 // be another one's, also when nothing has to be restored.
 func TestStrangersAreNamed(t *testing.T) {
