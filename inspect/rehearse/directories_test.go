@@ -229,3 +229,34 @@ func TestOlderBinaries(t *testing.T) {
 	}
 	wantProven(t, r, 1, rehearse.CheckForcedStart, rehearse.CheckForcedState)
 }
+
+// TestMadeDatabasesAreRehearsed: a log that is applied to a database, or makes one anew,
+// and what a damaged one proves.
+func TestMadeDatabasesAreRehearsed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: several servers are started")
+	}
+	for _, test := range []struct {
+		fixture, source string
+		options         restore.Options
+		way             restore.Way
+	}{
+		{"cluster3-3.7-crash", "m1", restore.Options{}, restore.WayRollForward},
+		{"backend-missing", "m1", restore.Options{EtcdVersion: "3.6"}, restore.WayRollForward},
+		{"snapshot-truncated", "snapshot.db", restore.Options{Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"http://10.0.0.1:2380"}}}}, restore.WaySalvage},
+	} {
+		t.Run(test.fixture, func(t *testing.T) {
+			t.Parallel()
+			c, sources := examine(t, copied(t, test.fixture, test.source))
+			p := restore.New(c, test.options)
+			if p.Refused != nil || p.Way != test.way {
+				t.Fatalf("%s (%v), want %s", p.Way, p.Refused, test.way)
+			}
+			r := rehearsed(t, c, p, sources, rehearse.Options{})
+			if r.Outcome != rehearse.Proven {
+				t.Errorf("%s: %s", r.Outcome, r.Why)
+			}
+			wantProven(t, r, 1, rehearse.CheckMade)
+		})
+	}
+}

@@ -74,9 +74,10 @@ func (h *rehearsal) make(ctx context.Context, stage, of string, how func() error
 	return nil
 }
 
-// givenAs is the source with a path; nil when it is not among those given.
+// givenAs is the source with a path, or with its log there; nil when it is not among those
+// given.
 func (h *rehearsal) givenAs(path string) *source.Source {
-	i := slices.IndexFunc(h.given, func(s *source.Source) bool { return s.Path == path })
+	i := slices.IndexFunc(h.given, func(s *source.Source) bool { return s.Path == path || s.WALDir == path })
 	if i < 0 {
 		return nil
 	}

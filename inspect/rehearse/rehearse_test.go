@@ -27,6 +27,7 @@ import (
 	"etcd-forensics/inspect/rehearse"
 	"etcd-forensics/inspect/restore"
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/walreader/replay"
 )
 
 // TestMain makes of the test's own program a child, and the etcd and etcdutl that a
@@ -43,6 +44,8 @@ func TestMain(m *testing.M) {
 		}
 	case len(os.Args) > 1 && os.Args[1] == rehearse.ChildCommand:
 		os.Exit(rehearse.Child(os.Stdin, os.Stdout, os.Stderr))
+	case len(os.Args) > 1 && os.Args[1] == replay.ChildCommand:
+		os.Exit(replay.Child(os.Stdin, os.Stdout, os.Stderr))
 	default:
 		flag.Parse()
 		if err := flag.Set("test.parallel", "6"); err != nil { // etcd mostly waits

@@ -73,7 +73,7 @@ func copyPlan(t *testing.T, path string, o source.Options) *restore.Plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := planned(t, c, restore.Options{Single: true})
+	p := planned(t, c, restore.Options{Single: true, EtcdVersion: "3.8"}) // whose log only it applies
 	if p.Way != restore.WayForceNewCluster {
 		t.Fatalf("%s: %s", path, p.Way)
 	}
@@ -191,4 +191,30 @@ func TestARestoreThatFailedCanBeTriedAgain(t *testing.T) {
 		return
 	}
 	t.Error("nothing is restored")
+}
+
+// TestALogElsewhereIsNamed: a log that lies outside of the data directory is named by its
+// own path.
+func TestALogElsewhereIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	if err := fixtures.Unpack("cluster3-3.7-crash", dir); err != nil {
+		t.Fatal(err)
+	}
+	m2, outside := filepath.Join(dir, "m2"), filepath.Join(dir, "log of m2")
+	if err := os.Rename(filepath.Join(m2, "member", "wal"), outside); err != nil {
+		t.Fatal(err)
+	}
+	opened, problems := source.Open(context.Background(), []string{m2}, source.Options{WALDir: outside})
+	for _, p := range problems {
+		t.Fatal(p)
+	}
+	defer opened[0].Close()
+	c, err := inspect.Inspect(context.Background(), opened, inspect.Options{Digest: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := planned(t, c, restore.Options{Single: true})
+	if p.Way != restore.WayRollForward || !slices.Contains(p.Here[0].Argv, "--wal="+outside) || !slices.Contains(p.Here[0].Argv, "--base="+m2) {
+		t.Errorf("%s: %q", p.Way, p.Here[0].Argv)
+	}
 }

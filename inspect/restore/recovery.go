@@ -104,7 +104,11 @@ func (b *builder) siblings(usable func(*inspect.Member) bool) []string {
 // entries committed, and fill what this one lacks.
 func (b *builder) rollForward() []Step {
 	p := b.p
-	p.Logs = append([]string{p.Source}, b.siblings(func(m *inspect.Member) bool { return m.WAL != nil && m.WAL.LastIndex != nil })...)
+	own := p.Source
+	if dir := b.member.WAL.Dir; !strings.HasPrefix(dir, own) {
+		own = dir
+	}
+	p.Logs = append([]string{own}, b.siblings(func(m *inspect.Member) bool { return m.WAL != nil && m.WAL.LastIndex != nil })...)
 	argv := []string{"etcd-forensics", "rollforward"}
 	if p.Base != "" {
 		argv = append(argv, "--base="+p.Base)
