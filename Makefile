@@ -108,7 +108,7 @@ golden: ## rewrite the golden files; the diff is part of the change
 	$(GO) test ./report -update
 
 tools: ## install what the optional steps use (Debian)
-	apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev etcd-server etcd-client shellcheck
+	apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev etcd-server etcd-client shellcheck chromium
 
 full: ## verify, and a skip is a failure
 	$(MAKE) verify FULL=1

@@ -328,7 +328,7 @@ func (w *writeOut) Set(s string) error {
 }
 
 // formats are all that some command knows.
-var formats = []string{"text", "json", "yaml", "csv", "junit", "sarif", "markdown"}
+var formats = []string{"text", "json", "yaml", "csv", "junit", "sarif", "markdown", "html"}
 
 // formatsOf is the annotation of a command that knows more formats than text and json.
 const formatsOf = "formats"

@@ -9,7 +9,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/query"
 	"etcd-forensics/inspect/recover"
+	"etcd-forensics/inspect/restore"
+	"etcd-forensics/inspect/source"
 	"etcd-forensics/report"
 	"etcd-forensics/walreader/replay"
 )
@@ -27,6 +30,9 @@ hashes, membership. The first line is the verdict:
   unusable      errors, and there is none
   inconclusive  not everything was examined, and what was is sound
 
+-w html writes one page that needs nothing from elsewhere: the same, with pictures of
+keyspace, pages and logs, and the restore plan. It reads each database once more.
+
 PATH is a snapshot, a database (member/snap/db), a data directory or a member
 directory, or an archive that holds one (.gz, .zst, .xz, .zip, .tar and their
 combinations); one that holds several of these gives several sources. Archives
@@ -37,9 +43,10 @@ to an older database among the PATHs, with etcd's own applier to a copy in the
 scratch folder, and compares the result with the member's database record by record.
 
 ` + exitHelp,
-		Example: "  etcd-forensics inspect backup.db\n  etcd-forensics inspect m1 m2 m3 -w json",
-		Args:    needsPath(true),
-		RunE:    func(cmd *cobra.Command, paths []string) error { return p.runInspect(cmd, paths, asked) },
+		Example:     "  etcd-forensics inspect backup.db\n  etcd-forensics inspect m1 m2 m3 -w json\n  etcd-forensics inspect m1 m2 m3 -w html -o report.html",
+		Args:        needsPath(true),
+		Annotations: map[string]string{formatsOf: "text json html"},
+		RunE:        func(cmd *cobra.Command, paths []string) error { return p.runInspect(cmd, paths, asked) },
 	}
 	asked.addProve(cmd)
 	return cmd
@@ -47,9 +54,19 @@ scratch folder, and compares the result with the member's database record by rec
 
 func (p *program) runInspect(cmd *cobra.Command, paths []string, asked examination) error {
 	asked.least = 1
+	var looks []report.Look
+	if p.writeOut == "html" {
+		asked.look = func(ctx context.Context, sources []*source.Source, c *inspect.Case) (err error) {
+			looks, err = lookAt(ctx, sources, c)
+			return err
+		}
+	}
 	return p.examine(cmd, paths, asked, func(w io.Writer, c *inspect.Case) error {
-		if p.writeOut == "json" {
+		switch p.writeOut {
+		case "json":
 			return report.JSON(w, c)
+		case "html":
+			return report.HTML(w, report.Page{Case: c, Plan: restore.New(c, restore.Options{}), Looks: looks})
 		}
 		return report.Text(w, c, report.TextOptions{Color: p.color()})
 	})
@@ -60,6 +77,8 @@ type examination struct {
 	least  int      // sources that there must be
 	tokens []string // tried on the ids of members
 	prove  bool     // databases, by applying their logs
+	// look is done with the sources once they were examined; nil for nothing more.
+	look func(context.Context, []*source.Source, *inspect.Case) error
 }
 
 func (e *examination) addProve(cmd *cobra.Command) {
@@ -95,6 +114,11 @@ func (p *program) examine(cmd *cobra.Command, paths []string, asked examination,
 	}
 	bar.start(sources)
 	c, err := inspect.Inspect(cmd.Context(), sources, inspect.Options{Digest: !p.noDigest, Tokens: asked.tokens, Prove: prove})
+	if err == nil && asked.look != nil {
+		bar.more(sources)
+		err = asked.look(cmd.Context(), sources, c)
+		c.Interrupted = c.Interrupted || err != nil
+	}
 	bar.finish()
 	c.AddProblems(problems)
 	werr := p.answer(func(w io.Writer) error { return render(w, c) })
@@ -108,6 +132,35 @@ func (p *program) examine(cmd *cobra.Command, paths []string, asked examination,
 		return interrupted(err)
 	}
 	return nil
+}
+
+// lookAt reads the pages of each database, and counts the keys where the case does not
+// say what they are. What cannot be read the case has told of. Only the end of ctx is an
+// error.
+func lookAt(ctx context.Context, sources []*source.Source, c *inspect.Case) ([]report.Look, error) {
+	var looks []report.Look
+	for i, s := range sources {
+		m := c.Members[i]
+		if m.Backend == nil {
+			continue
+		}
+		look := report.Look{Source: s.Path}
+		pages, err := query.OpenPages(ctx, s, -1)
+		if err == nil {
+			look.Pages = pages.Map()
+			look.Pages.Runs = nil // it keeps every page in memory
+		} else {
+			look.NoPages = err.Error()
+		}
+		if m.Backend.Kubernetes == nil && ctx.Err() == nil {
+			look.Keys, _ = query.CountKeys(ctx, s, query.KeysOptions{Depth: 2, Delimiter: "/", Kubernetes: query.KubernetesOff})
+		}
+		if ctx.Err() != nil {
+			return looks, ctx.Err()
+		}
+		looks = append(looks, look)
+	}
+	return looks, nil
 }
 
 // interrupted says in a user's words that the examination was stopped.

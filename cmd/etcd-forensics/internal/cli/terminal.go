@@ -111,6 +111,18 @@ func (b *bar) startAt(total int64) {
 	}
 }
 
+// more says that sources are read once more.
+func (b *bar) more(sources []*source.Source) {
+	if b.pb == nil {
+		return
+	}
+	total := b.pb.Total()
+	for _, s := range sources {
+		total += s.Size()
+	}
+	b.pb.SetTotal(total)
+}
+
 func (b *bar) finish() {
 	if b.pb == nil {
 		return
