@@ -117,7 +117,7 @@ func (p *program) root() *cobra.Command {
 	completeWith(root, "fail-on", "note", "warning", "error")
 	completeWith(root, "progress", "auto", "always", "never")
 	completeWith(root, "values", "none", "hash", "full")
-	root.AddCommand(p.inspect(), p.compare(), p.members(), p.keys(), p.get(), p.history(), p.diff(), p.hashkv(), p.pages(), p.wal(), p.verify(), p.plan(), p.rehearse(), p.rehearseChild(), p.salvage(), p.rollforward(), p.replayChild(), p.explain(), p.version())
+	root.AddCommand(p.inspect(), p.compare(), p.members(), p.keys(), p.get(), p.history(), p.diff(), p.hashkv(), p.pages(), p.wal(), p.verify(), p.plan(), p.rehearse(), p.rehearseChild(), p.salvage(), p.rollforward(), p.replayChild(), p.redact(), p.explain(), p.version())
 	return root
 }
 

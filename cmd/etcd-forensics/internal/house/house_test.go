@@ -30,13 +30,14 @@ var arrows = map[string][]string{
 
 	"cmd/etcd-forensics/internal/manpages": {"cmd/etcd-forensics/internal/cli"},
 
-	"cmd/etcd-forensics/internal/cli": {"inspect", "inspect/source", "inspect/query", "inspect/backup", "inspect/symptom", "inspect/restore", "inspect/rehearse", "inspect/recover", "walreader/replay", "report"},
-	"report":                          {"inspect", "inspect/query", "inspect/backup", "inspect/symptom", "inspect/restore", "inspect/rehearse", "inspect/recover", "snapdb/kube", "snapdb/kube/manifest"},
+	"cmd/etcd-forensics/internal/cli": {"inspect", "inspect/source", "inspect/query", "inspect/backup", "inspect/symptom", "inspect/restore", "inspect/rehearse", "inspect/recover", "inspect/redact", "walreader/replay", "report"},
+	"report":                          {"inspect", "inspect/query", "inspect/backup", "inspect/symptom", "inspect/restore", "inspect/rehearse", "inspect/recover", "inspect/redact", "snapdb/kube", "snapdb/kube/manifest"},
 	"inspect":                         append([]string{"inspect/source"}, readers...),
 	"inspect/query":                   append([]string{"inspect", "inspect/source"}, readers...),
 	"inspect/backup":                  {"inspect", "inspect/source", "inspect/query", "snapdb/kube"},
 	"inspect/symptom":                 {"inspect"},
 	"inspect/restore":                 {"inspect", "snapdb/kube"},
+	"inspect/redact":                  append([]string{"inspect/source"}, readers...),
 	"inspect/rehearse":                {"inspect", "inspect/source", "inspect/query", "inspect/restore", "inspect/recover", "inspect/scratch", "walreader/replay"},
 	"inspect/recover":                 append([]string{"inspect", "inspect/source", "inspect/scratch", "walreader/replay", "snapdb/rebuild"}, readers...),
 	"walreader/replay":                {"walreader", "walreader/raftlog", "snapdb/rebuild"},

@@ -1,0 +1,213 @@
+package redact
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"unicode"
+
+	"etcd-forensics/snapdb/page"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// leaf redacts a leaf page, or the one of an inline bucket, in its place: each element
+// that lies in the page, and all bytes that belong to none.
+func (r *redactor) leaf(b []byte, bucket string) {
+	l, _ := page.OpenLeaf(b)
+	used := newSpans(len(b))
+	n := table(b, l.Len(), 4)
+	used.add(0, page.HeaderSize+n*page.ElementSize)
+	for i := range n {
+		el, at, ok := l.Placed(i)
+		if !ok {
+			el, _ = l.Element(i)
+			at = offset(b, i, 4)
+		}
+		if el.Key == nil || at < page.HeaderSize || used.overlaps(at, at+len(el.Key)+len(el.Value)) {
+			continue
+		}
+		used.add(at, at+len(el.Key)+len(el.Value))
+		if el.Bucket {
+			r.bucket(el.Key, el.Value)
+		} else {
+			r.record(el.Key, el.Value, bucket)
+		}
+	}
+	for _, s := range used.holes() {
+		r.blot(b[s[0]:s[1]])
+	}
+}
+
+// bucket redacts the record that names a bucket.
+func (r *redactor) bucket(name, header []byte) {
+	was := string(name)
+	r.ordered(name)
+	if len(header) <= page.BucketHeaderSize {
+		return
+	}
+	if binary.LittleEndian.Uint64(header) != 0 {
+		r.blot(header[page.BucketHeaderSize:])
+		return
+	}
+	if r.depth++; r.depth > maxDepth {
+		r.blot(header[page.BucketHeaderSize:])
+	} else {
+		r.leaf(header[page.BucketHeaderSize:], was)
+	}
+	r.depth--
+}
+
+// Lengths of the keys of bucket key: two numbers with a separator, and the mark of a
+// deletion (etcd v3.7.3, server/storage/mvcc/revision.go).
+const (
+	revisionSize  = 17
+	tombstoneSize = 18
+)
+
+// isRevision says whether a key is one of bucket key. The first byte of a revision is zero,
+// or that of a name is not.
+func isRevision(k []byte) bool {
+	return (len(k) == revisionSize || len(k) == tombstoneSize) && k[0] == 0
+}
+
+// record redacts one record. What kind it is, it says itself, because pages that nothing
+// refers to belong to no bucket any more; bucket is "" where it is not known.
+func (r *redactor) record(key, value []byte, bucket string) {
+	switch {
+	case isRevision(key):
+		r.message(value, keyValue)
+	case bucket == "authUsers" || startsWithName(value, key) && authUser.parses(value):
+		r.ordered(key)
+		r.message(value, authUser)
+	case bucket == "authRoles" || startsWithName(value, key) && authRole.parses(value):
+		r.ordered(key)
+		r.message(value, authRole)
+	case settings[string(key)]:
+		r.setting(value)
+	case isMemberID(key):
+		r.member(value)
+	case len(key) == 8 && leaseRecord.parses(value) && hasID(value, binary.BigEndian.Uint64(key)):
+		r.message(value, leaseRecord)
+	case len(value) == 0 && isAlarm(key):
+	default:
+		r.ordered(key)
+		r.blot(value)
+	}
+}
+
+// maxSetting is the most bytes of a record of buckets meta, cluster and auth that is not JSON:
+// a revision.
+const maxSetting = tombstoneSize
+
+func (r *redactor) setting(value []byte) {
+	switch {
+	case len(value) <= maxSetting:
+	case value[0] == '{':
+		r.json(value)
+	default:
+		r.blot(value)
+	}
+}
+
+// member redacts a record of buckets members and members_removed.
+func (r *redactor) member(value []byte) {
+	if len(value) > 0 && value[0] == '{' {
+		r.json(value)
+	} else if string(value) != "removed" {
+		r.blot(value)
+	}
+}
+
+// isMemberID says whether a key is one of buckets members and members_removed (etcd v3.7.3,
+// server/etcdserver/api/membership, ID.String: without leading zeros).
+func isMemberID(k []byte) bool {
+	if len(k) < 12 || len(k) > 16 {
+		return false
+	}
+	var b [8]byte
+	_, err := hex.Decode(b[:], append([]byte("0000")[:len(k)%2:len(k)%2], k...))
+	return err == nil
+}
+
+// isAlarm says whether a key is a record of bucket alarm, which has no values.
+func isAlarm(k []byte) bool {
+	const most = 14 // a member's id and a small number, each with its tag
+	return len(k) <= most && k[0] == 1<<3 && alarmRecord.parses(k)
+}
+
+// startsWithName says whether the first field of a message is the record's own name.
+func startsWithName(value, key []byte) bool {
+	parts, _, _ := split(value, nil)
+	return len(parts) > 0 && parts[0].num == 1 && parts[0].typ == protowire.BytesType && string(value[parts[0].body:parts[0].end]) == string(key)
+}
+
+// hasID says whether a lease's record has the id that its key says.
+func hasID(value []byte, id uint64) bool {
+	parts, _, _ := split(value, nil)
+	for _, p := range parts {
+		if p.num == 1 && p.typ == protowire.VarintType {
+			n, _ := protowire.ConsumeVarint(value[p.body:])
+			return n == id
+		}
+	}
+	return false
+}
+
+// printable says whether b can be a name.
+func printable(b []byte) bool {
+	return !bytes.ContainsFunc(b, func(c rune) bool { return !unicode.IsPrint(c) })
+}
+
+// branch redacts a branch page in its place: separators that are no revisions.
+func (r *redactor) branch(b []byte) {
+	br, _ := page.OpenBranch(b)
+	used := newSpans(len(b))
+	n := table(b, br.Len(), 0)
+	used.add(0, page.HeaderSize+n*page.ElementSize)
+	for i := range n {
+		el, _ := br.Element(i)
+		at := offset(b, i, 0)
+		if el.Key == nil || at < page.HeaderSize || used.overlaps(at, at+len(el.Key)) {
+			continue
+		}
+		used.add(at, at+len(el.Key))
+		switch {
+		case isRevision(el.Key), isMemberID(el.Key):
+		case len(el.Key) == 8 && !printable(el.Key): // a lease's id
+		default:
+			r.ordered(el.Key)
+		}
+	}
+	for _, s := range used.holes() {
+		r.blot(b[s[0]:s[1]])
+	}
+}
+
+// offset gives the place of an element's key; pos is the offset of the position within an
+// element.
+func offset(b []byte, i, pos int) int {
+	at := page.HeaderSize + i*page.ElementSize
+	return at + int(binary.LittleEndian.Uint32(b[at+pos:])&0x7fffffff)
+}
+
+// table gives the elements that are elements by their looks, of n: a table ends where the first key
+// begins, and most of its elements point into the page. All else may be anything.
+func table(b []byte, n, pos int) int {
+	first, good, bad := len(b), 0, 0
+	for i := range n {
+		end := page.HeaderSize + (i+1)*page.ElementSize
+		if end > first {
+			n = i
+			break
+		}
+		if at := offset(b, i, pos); at >= end && at < len(b) {
+			first, good = min(first, at), good+1
+		} else {
+			bad++
+		}
+	}
+	if bad > good {
+		return 0
+	}
+	return n
+}
