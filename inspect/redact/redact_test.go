@@ -65,10 +65,10 @@ func found(c *inspect.Case) []string {
 
 // A copy gives the findings of the evidence, at the same places.
 func TestCopyGivesTheSameFindings(t *testing.T) {
-	for _, f := range fixtures.All() {
+	for i, f := range fixtures.All() {
 		t.Run(f.Name, func(t *testing.T) {
-			if testing.Short() && !slices.Contains(fixtures.Names(), f.Name) {
-				t.Skip("damage is left to the long run")
+			if testing.Short() && i%10 != 0 {
+				t.Skip("one of ten is enough for a short run")
 			}
 			t.Parallel()
 			dir := fixtures.Dir(t, f.Name)
