@@ -51,6 +51,8 @@ var withoutFinding = map[string]string{
 	"healthy-3.4": "3.7 does not read what 3.4 wrote to its log", "healthy-3.5": "3.7 does not read what 3.5 wrote to its log",
 	"restored-3.4": "3.7 does not read what 3.4 wrote to its log", "cluster-id-changed": "3.7 does not read what 3.4 wrote to its log",
 	"membership-3.4": "3.7 does not read what 3.4 wrote to its log", "membership-3.5": "3.7 does not read what 3.5 wrote to its log",
+	"zombie-3.4": "3.7 does not read what 3.4 wrote to its log", "zombie-3.5": "3.7 does not read what 3.5 wrote to its log",
+	"zombie-forced-3.5": "3.7 does not read what 3.5 wrote to its log", "learner-promoted-3.5.17": "3.7 does not read what 3.5 wrote to its log",
 }
 
 func caseOf(t *testing.T, paths ...string) *inspect.Case {
