@@ -10,6 +10,8 @@ PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
 VERSION  ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.0.0)
 EPOCH    := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 READERS  := ./walreader ./walreader/raftlog ./walreader/snapfile ./snapdb ./snapdb/page ./snapdb/scan ./snapdb/keyspace ./snapdb/kube
+# Where goroutines of ours share anything.
+PARALLEL := ./snapdb/... ./inspect ./inspect/backup ./inspect/query ./inspect/rehearse ./inspect/source ./walreader/... ./cmd/...
 # skip prints why something is left out; FULL=1 makes that a failure.
 skip      = { echo "skipped: $(1)"; [ -z "$(FULL)" ]; }
 
@@ -64,7 +66,7 @@ lint: ## format, vet, tidy
 
 race: ## the tests of everything that runs in parallel, with the race detector
 	@if command -v $${CC:-cc} >/dev/null 2>&1; then \
-		echo $(GO) test -race -short; CGO_ENABLED=1 $(GO) test -race -short -timeout 20m ./snapdb/... ./inspect/... ./walreader/... ./cmd/... ./report; \
+		echo $(GO) test -race -short; CGO_ENABLED=1 $(GO) test -race -short -timeout 20m $(PARALLEL); \
 	else $(call skip,the race detector needs a C compiler); fi
 
 small: ## the readers with 32-bit int, where offset arithmetic breaks first

@@ -260,6 +260,7 @@ func TestForeignMembersAreLeftOut(t *testing.T) {
 // A database that is older or newer than the log beside it, as after a stop in the
 // middle of a change, is not held against the membership.
 func TestOtherMomentsAreNotHeldAgainstTheMembership(t *testing.T) {
+	inspect.InFullOnly(t)
 	for _, name := range []string{"membership-3.4", "membership-3.5", "membership-3.7"} {
 		for _, to := range []string{"m1", "m2", "m3", "m4"} {
 			dir := fixtures.Dir(t, name)

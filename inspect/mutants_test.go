@@ -33,6 +33,7 @@ func mutantsOfEach(t *testing.T) int {
 // place each. Every one must be reported with the page that is wrong, within a
 // multiple of the time that the healthy file takes.
 func TestMutantsAreReportedWithTheirPage(t *testing.T) {
+	inspect.InFullOnly(t)
 	each := mutantsOfEach(t)
 	for _, name := range []string{"freelist-synced", "pagesize-512"} {
 		s := mutants.NewSpecimen(t, name)
