@@ -227,22 +227,30 @@ func closeAll(sources []*source.Source) {
 }
 
 // answer writes what render gives to standard output, or to the file that -o
-// names.
+// names. What could not be written was not finished.
 func (p *program) answer(render func(io.Writer) error) error {
 	if p.output == "" {
-		return render(p.streams.Out)
+		return p.unfinished(render(p.streams.Out))
 	}
 	if err := p.checkOutput(nil); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(p.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return err
+		return p.unfinished(err)
 	}
 	if err := errors.Join(render(f), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(p.output))
+		return p.unfinished(errors.Join(err, os.Remove(p.output)))
 	}
 	return nil
+}
+
+// unfinished gives the exit code of what could not be finished, when err says so.
+func (p *program) unfinished(err error) error {
+	if err != nil {
+		p.exit = ExitPartial
+	}
+	return err
 }
 
 // checkOutput refuses an output path that exists or lies inside the evidence. It

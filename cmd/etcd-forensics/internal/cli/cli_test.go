@@ -353,3 +353,25 @@ func TestCompletionKnowsTheCodes(t *testing.T) {
 		}
 	}
 }
+
+// brokenPipe is an output that takes nothing.
+type brokenPipe struct{}
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// TestAnAnswerThatCannotBeWrittenIsNotFinished: whoever reads the exit code must not take
+// it for a mistake in the arguments, or for an answer.
+func TestAnAnswerThatCannotBeWrittenIsNotFinished(t *testing.T) {
+	dir := fixtures.Dir(t, "healthy-3.7")
+	m1, db := filepath.Join(dir, "m1"), filepath.Join(dir, "snapshot.db")
+	for _, args := range [][]string{
+		{"inspect", db}, {"compare", m1, db}, {"members", m1}, {"keys", db}, {"get", db, "leased/kept-0"}, {"history", m1, "leased/kept-0"}, {"diff", db, m1},
+		{"hashkv", db}, {"pages", db}, {"wal", m1}, {"verify", db}, {"plan", db}, {"explain", "wal-checksum"}, {"version"},
+	} {
+		var stderr bytes.Buffer
+		exit := cli.Run(t.Context(), cli.Streams{Out: brokenPipe{}, Err: &stderr}, args)
+		if exit != cli.ExitPartial || !strings.Contains(stderr.String(), "no space left on device") {
+			t.Errorf("%v: exit %d: %s", args, exit, stderr.String())
+		}
+	}
+}

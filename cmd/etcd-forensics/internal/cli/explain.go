@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -194,14 +195,7 @@ func (p *program) explainWith(ctx context.Context, paths []string, write func(io
 	if len(problems) > 0 || c.Interrupted || c.Unfinished() {
 		p.exit = ExitPartial
 	}
-	if werr := p.answer(func(w io.Writer) error { return write(w, c) }); werr != nil {
-		p.exit = ExitPartial
-		return werr
-	}
-	if err != nil {
-		return interrupted(err)
-	}
-	return nil
+	return cmp.Or(p.answer(func(w io.Writer) error { return write(w, c) }), interrupted(err))
 }
 
 // nearest names the codes that share the most with a code that does not exist.

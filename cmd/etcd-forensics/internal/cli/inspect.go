@@ -121,10 +121,8 @@ func (p *program) examine(cmd *cobra.Command, paths []string, asked examination,
 	}
 	bar.finish()
 	c.AddProblems(problems)
-	werr := p.answer(func(w io.Writer) error { return render(w, c) })
-	if werr != nil {
-		p.exit = ExitPartial
-		return werr
+	if err := p.answer(func(w io.Writer) error { return render(w, c) }); err != nil {
+		return err
 	}
 	p.exit = exitCode(c, problems, inspect.Severity(p.failOn))
 	if err != nil {

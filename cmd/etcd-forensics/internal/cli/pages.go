@@ -102,7 +102,6 @@ func (p *program) runPages(cmd *cobra.Command, path string, args []string, flags
 		}
 	}
 	if err := p.answer(func(w io.Writer) error { return p.showPages(cmd.Context(), w, pages, ids, flags) }); err != nil {
-		p.exit = ExitPartial
 		return interrupted(err)
 	}
 	switch {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -90,14 +91,7 @@ func (p *program) runRehearse(ctx context.Context, paths []string, wanted restor
 	if len(problems) > 0 || c.Unfinished() {
 		p.exit = ExitPartial
 	}
-	if werr := p.answer(func(w io.Writer) error { return p.writeReceipt(w, r) }); werr != nil {
-		p.exit = ExitPartial
-		return werr
-	}
-	if err != nil {
-		return interrupted(err)
-	}
-	return nil
+	return cmp.Or(p.answer(func(w io.Writer) error { return p.writeReceipt(w, r) }), interrupted(err))
 }
 
 // nothingRehearsed says that the evidence was not examined to its end.

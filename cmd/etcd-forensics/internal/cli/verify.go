@@ -141,8 +141,7 @@ func (p *program) runVerify(ctx context.Context, paths []string, flags verifyFla
 		Opened:  func(s *source.Source) { bar.start([]*source.Source{s}) },
 	})
 	bar.finish()
-	if werr := errors.Join(p.answer(func(w io.Writer) error { return p.writeVerify(w, r) }), writeMetrics(flags.metrics, r)); werr != nil {
-		p.exit = ExitPartial
+	if werr := errors.Join(p.answer(func(w io.Writer) error { return p.writeVerify(w, r) }), p.unfinished(writeMetrics(flags.metrics, r))); werr != nil {
 		return werr
 	}
 	p.exit = verifyExit(r)

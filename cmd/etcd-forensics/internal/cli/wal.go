@@ -119,7 +119,6 @@ func (p *program) runWAL(cmd *cobra.Command, paths []string, flags walFlags) err
 		return err
 	}
 	if err := p.answer(func(w io.Writer) error { return p.showWAL(cmd.Context(), w, log, filter, flags.stats) }); err != nil {
-		p.exit = ExitPartial
 		return interrupted(err)
 	}
 	changed := false
