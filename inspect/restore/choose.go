@@ -172,7 +172,7 @@ func (b *builder) dataVersion() (v Version, known bool) {
 			continue
 		}
 		if got, err := ParseVersion(*text); err == nil && got.Minor > v.Minor {
-			v, known = Version{got.Minor, -1}, true
+			v, known = Version{Minor: got.Minor, Patch: -1}, true
 		}
 	}
 	return v, known

@@ -173,6 +173,34 @@ func TestFlagsFollowTheVersion(t *testing.T) {
 	}
 }
 
+// TestToolsOfAnotherPatchAreNotTaken: 3.5.2 is not 3.5.21, and what is planned for a minor
+// version takes all of its patches.
+func TestToolsOfAnotherPatchAreNotTaken(t *testing.T) {
+	c := caseOf(t, "healthy-3.5", "snapshot.db")
+	for _, test := range []struct {
+		version, prints string
+		taken           bool
+	}{
+		{"3.5.2", "etcdutl version: 3.5.2\nAPI version: 3.5\n", true}, {"3.5.2", "etcdutl version: 3.5.21\nAPI version: 3.5\n", false},
+		{"3.5", "etcdutl version: 3.5.21\nAPI version: 3.5\n", true}, {"3.5", "etcdutl version: 3.6.5\nAPI version: 3.6\n", false},
+		{"3.8.0-alpha.0", "etcdutl version: 3.8.0-alpha.0\nAPI version: 3.8\n", true}, {"3.8.0", "etcdutl version: 3.8.0-alpha.0\nAPI version: 3.8\n", false},
+		{"v3.6.16", "etcdutl version: 3.6.16\nAPI version: 3.6\n", true},
+	} {
+		asked := 0
+		for _, s := range planned(t, c, restore.Options{EtcdVersion: test.version}).Hosts[0].Steps {
+			if len(s.Argv) == 2 && s.Argv[1] == "version" {
+				asked++
+				if taken := strings.Contains(test.prints, s.Expect.Contains); taken != test.taken {
+					t.Errorf("%s: %q is taken: %v", test.version, test.prints, taken)
+				}
+			}
+		}
+		if asked != 1 {
+			t.Errorf("%s: the version is looked at %d times", test.version, asked)
+		}
+	}
+}
+
 // TestVersionsThatCannotReadTheData: what was measured of tools and servers on data of
 // each version.
 func TestVersionsThatCannotReadTheData(t *testing.T) {
@@ -401,7 +429,7 @@ func TestTokensAreFreshAndTheSameAgain(t *testing.T) {
 
 func TestOptionsThatMakeNoSense(t *testing.T) {
 	for _, o := range []restore.Options{
-		{Platform: "windows"}, {EtcdVersion: "3"}, {EtcdVersion: "2.3"}, {EtcdVersion: "3.9"}, {EtcdVersion: "3.5.x"}, {EtcdVersion: "3.5-rc.0"},
+		{Platform: "windows"}, {EtcdVersion: "3"}, {EtcdVersion: "2.3"}, {EtcdVersion: "3.9"}, {EtcdVersion: "3.5.x"}, {EtcdVersion: "3.5-rc.0"}, {EtcdVersion: "3.5.0-"}, {EtcdVersion: "3.5.0-a b"},
 		{DataDir: "etcd"}, {DataDir: "/"}, {WorkDir: "."}, {WALDir: "/wal\n"},
 		{Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"10.0.0.1:2380"}}}},
 		{Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"http://h1"}}}},

@@ -142,7 +142,7 @@ func (b *builder) prepare() []Step {
 		Check: "it names version " + b.version.String(),
 		IfNot: "install that version's " + b.version.restoreTool(),
 	}
-	version.Expect = &Expect{Contains: ": " + b.version.String()}
+	version.Expect = &Expect{Contains: b.version.printed()}
 	return b.phase(PhasePrepare, []Step{b.sameFile(), version})
 }
 

@@ -10,7 +10,8 @@ import (
 // A Version is a version of etcd 3: a minor one, and a patch where it is known.
 type Version struct {
 	Minor int
-	Patch int // -1 when it is not known
+	Patch int    // -1 when it is not known
+	pre   string // alpha.0 of 3.8.0-alpha.0
 }
 
 // oldest and newest are the minor versions of etcd 3 that plans are made for.
@@ -19,9 +20,9 @@ const oldest, newest = 4, 8
 // ParseVersion reads 3.5, 3.5.21 or v3.8.0-alpha.0.
 func ParseVersion(s string) (Version, error) {
 	wrong := fmt.Errorf("%q is no version of etcd such as 3.5 or 3.5.21", s)
-	text, _, pre := strings.Cut(strings.TrimPrefix(s, "v"), "-")
+	text, pre, hasPre := strings.Cut(strings.TrimPrefix(s, "v"), "-")
 	parts := strings.Split(text, ".")
-	if len(parts) < 2 || len(parts) > 3 || pre && len(parts) == 2 {
+	if len(parts) < 2 || len(parts) > 3 || hasPre && (len(parts) == 2 || pre == "" || strings.Trim(pre, preBytes) != "") {
 		return Version{}, wrong
 	}
 	var n [3]int
@@ -35,18 +36,33 @@ func ParseVersion(s string) (Version, error) {
 	if n[0] != 3 || n[1] < oldest || n[1] > newest {
 		return Version{}, errors.New("plans are made for etcd 3.4 to 3.8")
 	}
-	v := Version{n[1], -1}
+	v := Version{Minor: n[1], Patch: -1, pre: pre}
 	if len(parts) == 3 {
 		v.Patch = n[2]
 	}
 	return v, nil
 }
 
+// preBytes are those that may stand behind the patch (semver.org).
+const preBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-"
+
 func (v Version) String() string {
 	if v.Patch < 0 {
 		return fmt.Sprintf("3.%d", v.Minor)
 	}
+	if v.pre != "" {
+		return fmt.Sprintf("3.%d.%d-%s", v.Minor, v.Patch, v.pre)
+	}
 	return fmt.Sprintf("3.%d.%d", v.Minor, v.Patch)
+}
+
+// printed is how the version stands in what `etcdutl version` and `etcdctl version` print: the
+// version of the API follows on a line of its own.
+func (v Version) printed() string {
+	if v.Patch < 0 {
+		return " version: " + v.String() + "."
+	}
+	return " version: " + v.String() + "\n"
 }
 
 // A since is the first patch of each minor version that has a feature. Minors above
