@@ -69,33 +69,36 @@ expect() {
 	left=$1
 	text=$2
 	shift 2
-	say "+ $*"
-	while :; do
-		if "$@" >"$state/out" 2>&1; then
-			case $(cat "$state/out") in
-			*"$text"*)
-				tee -a "$state/log" <"$state/out" >&2
-				return
-				;;
-			esac
-		fi
-		if [ "$left" -le 0 ]; then
-			break
-		fi
-		left=$((left - 1))
-		sleep 1
-	done
+	repeat says "$@"
 	tee -a "$state/log" <"$state/out" >&2
-	stop "expected: $check"
 }
 
 # expect_nothing SECONDS COMMAND... repeats a command until it succeeds and says nothing.
 expect_nothing() {
 	left=$1
 	shift
+	repeat is_silent "$@"
+}
+
+says() {
+	case $(cat "$state/out") in
+	*"$text"*) ;;
+	*) return 1 ;;
+	esac
+}
+
+is_silent() {
+	! [ -s "$state/out" ]
+}
+
+# repeat TEST COMMAND... repeats a command until it succeeds and what it says passes the
+# test, for as many seconds as are left.
+repeat() {
+	passes=$1
+	shift
 	say "+ $*"
 	while :; do
-		if "$@" >"$state/out" 2>&1 && ! [ -s "$state/out" ]; then
+		if "$@" >"$state/out" 2>&1 && "$passes"; then
 			return
 		fi
 		if [ "$left" -le 0 ]; then
