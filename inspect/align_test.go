@@ -22,6 +22,7 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/inspect/source/sourcetest"
 	"etcd-forensics/snapdb/keyspace"
 	"etcd-forensics/walreader"
 	"etcd-forensics/walreader/raftlog"
@@ -30,12 +31,7 @@ import (
 // examineMember examines one member directory by itself.
 func examineMember(t *testing.T, dir string) *examination {
 	t.Helper()
-	sources, problems := source.Open(context.Background(), []string{dir}, source.Options{})
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	t.Cleanup(func() { sources[0].Close() })
-	x := newExamination(sources[0], Options{Limits: DefaultLimits})
+	x := newExamination(sourcetest.Open(t, source.Options{}, dir)[0], Options{Limits: DefaultLimits})
 	if err := x.run(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -23,26 +23,14 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/inspecttest"
 	"etcd-forensics/inspect/source"
 	"etcd-forensics/snapdb/keyspace"
 )
 
 func compareAll(t testing.TB, paths ...string) *inspect.Case {
 	t.Helper()
-	sources, problems := source.Open(context.Background(), paths, source.Options{})
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	defer func() {
-		for _, s := range sources {
-			s.Close()
-		}
-	}()
-	c, err := inspect.Inspect(context.Background(), sources, inspect.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return inspecttest.Paths(t, inspect.Options{}, paths...)
 }
 
 // onDB changes a copied database.

@@ -17,6 +17,7 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/inspecttest"
 	"etcd-forensics/inspect/source"
 )
 
@@ -38,20 +39,7 @@ func inspectOnly(t testing.TB, dir string, f fixtures.Fixture) *inspect.Case {
 	for _, s := range f.Sources {
 		paths = append(paths, filepath.Join(dir, s))
 	}
-	sources, problems := source.Open(context.Background(), paths, source.Options{})
-	if len(problems) > 0 {
-		t.Fatalf("open: %v", problems)
-	}
-	c, err := inspect.Inspect(context.Background(), sources, inspect.Options{Digest: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range sources {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	return c
+	return inspecttest.Paths(t, inspect.Options{Digest: true}, paths...)
 }
 
 // digests describes every file below dir: name, mode, size, time and digest.

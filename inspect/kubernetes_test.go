@@ -15,7 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"etcd-forensics/inspect"
-	"etcd-forensics/inspect/source"
+	"etcd-forensics/inspect/inspecttest"
 )
 
 // examineStore lets etcd's own store write a database and examines it. Rows are
@@ -46,16 +46,7 @@ func examineStore(t *testing.T, rows ...string) *inspect.Case {
 	if err := be.Close(); err != nil {
 		t.Fatal(err)
 	}
-	sources, problems := source.Open(t.Context(), []string{path}, source.Options{})
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	defer sources[0].Close()
-	c, err := inspect.Inspect(t.Context(), sources, inspect.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return inspecttest.Paths(t, inspect.Options{}, path)
 }
 
 const kmsV2 = "k8s:enc:kms:v2:vault:\n\x01x\x12\x017"

@@ -1,7 +1,6 @@
 package inspect_test
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,26 +15,13 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
-	"etcd-forensics/inspect/source"
+	"etcd-forensics/inspect/inspecttest"
 )
 
 // inspectPaths inspects paths together, with tokens to try.
 func inspectPaths(t testing.TB, tokens []string, paths ...string) *inspect.Case {
 	t.Helper()
-	sources, problems := source.Open(context.Background(), paths, source.Options{})
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	defer func() {
-		for _, s := range sources {
-			s.Close()
-		}
-	}()
-	c, err := inspect.Inspect(context.Background(), sources, inspect.Options{Tokens: tokens})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return inspecttest.Paths(t, inspect.Options{Tokens: tokens}, paths...)
 }
 
 // membershipText renders members and removals in one line.

@@ -8,6 +8,7 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/inspect/source/sourcetest"
 )
 
 // Members that agree are compared without the trees of all: at one revision by their sums
@@ -18,14 +19,9 @@ func TestComparingMembersThatAgreeKeepsNoTree(t *testing.T) {
 		"one revision": {filepath.Join(healthy, "m1"), filepath.Join(healthy, "snapshot.db")},
 		"several":      {filepath.Join(crashed, "m1"), filepath.Join(crashed, "m2"), filepath.Join(crashed, "m3")},
 	} {
-		sources, problems := source.Open(context.Background(), paths, source.Options{})
-		if len(problems) > 0 {
-			t.Fatal(problems)
-		}
 		seed := maphash.MakeSeed()
 		var all []*examination
-		for _, s := range sources {
-			defer s.Close()
+		for _, s := range sourcetest.Open(t, source.Options{}, paths...) {
 			x := newExamination(s, Options{Limits: DefaultLimits, blocks: &seed})
 			if err := x.run(context.Background()); err != nil {
 				t.Fatal(err)

@@ -1,7 +1,6 @@
 package inspect_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -12,7 +11,7 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
-	"etcd-forensics/inspect/source"
+	"etcd-forensics/inspect/inspecttest"
 )
 
 // An outcome is what one version of etcd did with one member directory; see
@@ -101,16 +100,7 @@ func keysOf[V any](m map[string]V) func(func(string) bool) {
 // predict inspects one member directory by itself.
 func predict(t testing.TB, dir string) []inspect.Startup {
 	t.Helper()
-	sources, problems := source.Open(context.Background(), []string{dir}, source.Options{})
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	defer sources[0].Close()
-	c, err := inspect.Inspect(context.Background(), sources, inspect.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c.Members[0].Startup
+	return inspecttest.Paths(t, inspect.Options{}, dir).Members[0].Startup
 }
 
 func compareStart(t *testing.T, s inspect.Startup, o outcome) {

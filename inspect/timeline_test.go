@@ -1,7 +1,6 @@
 package inspect_test
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -10,7 +9,7 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
-	"etcd-forensics/inspect/source"
+	"etcd-forensics/inspect/inspecttest"
 )
 
 // inspectLogs examines the sources of a fixture that have a log.
@@ -25,17 +24,7 @@ func inspectLogs(t *testing.T, name string, opts inspect.Options) []inspect.Memb
 	for _, s := range f.Sources {
 		paths = append(paths, filepath.Join(dir, s))
 	}
-	sources, problems := source.Open(context.Background(), paths, source.Options{})
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	c, err := inspect.Inspect(context.Background(), sources, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range sources {
-		s.Close()
-	}
+	c := inspecttest.Paths(t, opts, paths...)
 	return slices.DeleteFunc(c.Members, func(m inspect.Member) bool { return m.WAL == nil })
 }
 

@@ -2,7 +2,6 @@ package report_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,8 +15,8 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/inspecttest"
 	"etcd-forensics/inspect/restore"
-	"etcd-forensics/inspect/source"
 	"etcd-forensics/report"
 )
 
@@ -33,20 +32,7 @@ func evidenceOf(t *testing.T, fixture string, sources ...string) *inspect.Case {
 	for _, s := range sources {
 		paths = append(paths, filepath.Join(fixture, s))
 	}
-	opened, problems := source.Open(context.Background(), paths, source.Options{})
-	for _, p := range problems {
-		t.Fatal(p)
-	}
-	t.Cleanup(func() {
-		for _, s := range opened {
-			s.Close()
-		}
-	})
-	c, err := inspect.Inspect(context.Background(), opened, inspect.Options{Digest: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return inspecttest.Paths(t, inspect.Options{Digest: true}, paths...)
 }
 
 var three = []restore.NewMember{

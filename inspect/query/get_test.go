@@ -17,17 +17,13 @@ import (
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect/query"
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/inspect/source/sourcetest"
 	"etcd-forensics/snapdb/keyspace"
 )
 
 func openSource(tb testing.TB, path string) *source.Source {
 	tb.Helper()
-	sources, problems := source.Open(context.Background(), []string{path}, source.Options{})
-	if len(problems) > 0 {
-		tb.Fatal(problems)
-	}
-	tb.Cleanup(func() { sources[0].Close() })
-	return sources[0]
+	return sourcetest.Open(tb, source.Options{}, path)[0]
 }
 
 // etcdStore opens a copy of a database with etcd's own store.

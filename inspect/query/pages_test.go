@@ -16,7 +16,6 @@ import (
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/query"
-	"etcd-forensics/inspect/source"
 )
 
 // open reads the pages of one path.
@@ -31,12 +30,7 @@ func open(tb testing.TB, path string) *query.Pages {
 
 func tryOpen(tb testing.TB, path string) (*query.Pages, error) {
 	tb.Helper()
-	sources, problems := source.Open(context.Background(), []string{path}, source.Options{})
-	if len(problems) > 0 {
-		tb.Fatal(problems)
-	}
-	tb.Cleanup(func() { sources[0].Close() })
-	return query.OpenPages(context.Background(), sources[0], -1)
+	return query.OpenPages(context.Background(), openSource(tb, path), -1)
 }
 
 // look gives one page in full.
@@ -532,13 +526,9 @@ func TestFlippedBytesEndInAnswers(t *testing.T) {
 
 func TestOtherSlot(t *testing.T) {
 	path := fixtures.Databases(t, "healthy-3.6")[0]
-	sources, problems := source.Open(context.Background(), []string{path}, source.Options{})
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	defer sources[0].Close()
+	s := openSource(t, path)
 	for slot := range 2 {
-		p, err := query.OpenPages(context.Background(), sources[0], slot)
+		p, err := query.OpenPages(context.Background(), s, slot)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/inspecttest"
 	"etcd-forensics/inspect/query"
 	"etcd-forensics/inspect/source"
 	"etcd-forensics/snapdb/kube"
@@ -24,12 +25,7 @@ import (
 // openWAL reads the log of one path.
 func openWAL(tb testing.TB, path string) *query.WAL {
 	tb.Helper()
-	sources, problems := source.Open(context.Background(), []string{path}, source.Options{})
-	if len(problems) > 0 {
-		tb.Fatal(problems)
-	}
-	tb.Cleanup(func() { sources[0].Close() })
-	w, err := query.OpenWAL(context.Background(), sources[0])
+	w, err := query.OpenWAL(context.Background(), openSource(tb, path))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -481,19 +477,12 @@ func TestALogIsJudgedAsInspectDoes(t *testing.T) {
 		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
 			for _, path := range logs(t, f.Name) {
-				sources, problems := source.Open(context.Background(), []string{path}, source.Options{})
-				if len(problems) > 0 {
-					t.Fatal(problems)
-				}
-				defer sources[0].Close()
-				if len(sources[0].WAL) == 0 {
+				s := openSource(t, path)
+				if len(s.WAL) == 0 {
 					continue
 				}
-				c, err := inspect.Inspect(context.Background(), sources, inspect.Options{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				w, err := query.OpenWAL(context.Background(), sources[0])
+				c := inspecttest.Sources(t, inspect.Options{}, []*source.Source{s})
+				w, err := query.OpenWAL(context.Background(), s)
 				if err != nil {
 					t.Fatal(err)
 				}

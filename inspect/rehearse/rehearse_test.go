@@ -24,9 +24,11 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/inspecttest"
 	"etcd-forensics/inspect/rehearse"
 	"etcd-forensics/inspect/restore"
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/inspect/source/sourcetest"
 	"etcd-forensics/walreader/replay"
 )
 
@@ -58,20 +60,8 @@ func TestMain(m *testing.M) {
 // examine opens and inspects paths.
 func examine(t *testing.T, paths ...string) (*inspect.Case, []*source.Source) {
 	t.Helper()
-	sources, problems := source.Open(t.Context(), paths, source.Options{Scratch: t.TempDir()})
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	t.Cleanup(func() {
-		for _, s := range sources {
-			s.Close()
-		}
-	})
-	c, err := inspect.Inspect(t.Context(), sources, inspect.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c, sources
+	sources := sourcetest.Open(t, source.Options{Scratch: t.TempDir()}, paths...)
+	return inspecttest.Sources(t, inspect.Options{}, sources), sources
 }
 
 // planned makes a plan that restores the first source for members of these names.

@@ -2,7 +2,6 @@ package restore_test
 
 import (
 	"bytes"
-	"context"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -13,8 +12,10 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/inspecttest"
 	"etcd-forensics/inspect/restore"
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/inspect/source/sourcetest"
 )
 
 // TestTheCopyIsNoLinkToTheEvidence: etcd is started on the copy, and writes. The evidence
@@ -62,17 +63,7 @@ func TestTheCopyIsNoLinkToTheEvidence(t *testing.T) {
 // copyPlan is the plan to start a copy of one directory.
 func copyPlan(t *testing.T, path string, o source.Options) *restore.Plan {
 	t.Helper()
-	opened, problems := source.Open(context.Background(), []string{path}, o)
-	for _, p := range problems {
-		t.Fatal(p)
-	}
-	for _, s := range opened {
-		defer s.Close()
-	}
-	c, err := inspect.Inspect(context.Background(), opened, inspect.Options{Digest: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := inspecttest.Sources(t, inspect.Options{Digest: true}, sourcetest.Open(t, o, path))
 	p := planned(t, c, restore.Options{Single: true, EtcdVersion: "3.8"}) // whose log only it applies
 	if p.Way != restore.WayForceNewCluster {
 		t.Fatalf("%s: %s", path, p.Way)
@@ -204,15 +195,7 @@ func TestALogElsewhereIsNamed(t *testing.T) {
 	if err := os.Rename(filepath.Join(m2, "member", "wal"), outside); err != nil {
 		t.Fatal(err)
 	}
-	opened, problems := source.Open(context.Background(), []string{m2}, source.Options{WALDir: outside})
-	for _, p := range problems {
-		t.Fatal(p)
-	}
-	defer opened[0].Close()
-	c, err := inspect.Inspect(context.Background(), opened, inspect.Options{Digest: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := inspecttest.Sources(t, inspect.Options{Digest: true}, sourcetest.Open(t, source.Options{WALDir: outside}, m2))
 	p := planned(t, c, restore.Options{Single: true})
 	if p.Way != restore.WayRollForward || !slices.Contains(p.Here[0].Argv, "--wal="+outside) || !slices.Contains(p.Here[0].Argv, "--base="+m2) {
 		t.Errorf("%s: %q", p.Way, p.Here[0].Argv)

@@ -1,7 +1,6 @@
 package restore_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -13,8 +12,8 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/inspecttest"
 	"etcd-forensics/inspect/restore"
-	"etcd-forensics/inspect/source"
 )
 
 // caseOf inspects sources of a fixture; all of them when none are named.
@@ -35,20 +34,7 @@ func caseOf(t *testing.T, fixture string, sources ...string) *inspect.Case {
 	for _, s := range sources {
 		paths = append(paths, filepath.Join(dir, s))
 	}
-	opened, problems := source.Open(context.Background(), paths, source.Options{})
-	for _, p := range problems {
-		t.Fatal(p)
-	}
-	t.Cleanup(func() {
-		for _, s := range opened {
-			s.Close()
-		}
-	})
-	c, err := inspect.Inspect(context.Background(), opened, inspect.Options{Digest: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return inspecttest.Paths(t, inspect.Options{Digest: true}, paths...)
 }
 
 func planned(t *testing.T, c *inspect.Case, o restore.Options) *restore.Plan {
@@ -526,17 +512,7 @@ func TestStrangersAreNamed(t *testing.T) {
 		for _, path := range []string{"cluster3-3.6-crash/m1", "cluster3-3.7-crash/m1", "cluster3-3.7-crash/m2"} {
 			paths = append(paths, filepath.Join(dir, filepath.FromSlash(path)))
 		}
-		opened, problems := source.Open(context.Background(), paths, source.Options{})
-		for _, p := range problems {
-			t.Fatal(p)
-		}
-		for _, s := range opened {
-			defer s.Close()
-		}
-		c, err := inspect.Inspect(context.Background(), opened, inspect.Options{Digest: true})
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := inspecttest.Paths(t, inspect.Options{Digest: true}, paths...)
 		p := planned(t, c, o)
 		i := slices.IndexFunc(p.Warnings, func(w restore.Warning) bool { return w.About == "strangers" })
 		if i < 0 || !strings.HasPrefix(p.Warnings[i].Message, paths[0]+": ") || strings.Contains(p.Source, "3.6") {

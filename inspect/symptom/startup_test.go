@@ -1,7 +1,6 @@
 package symptom_test
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -11,7 +10,7 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
-	"etcd-forensics/inspect/source"
+	"etcd-forensics/inspect/inspecttest"
 	"etcd-forensics/inspect/symptom"
 )
 
@@ -55,24 +54,6 @@ var withoutFinding = map[string]string{
 	"zombie-forced-3.5": "3.7 does not read what 3.5 wrote to its log", "learner-promoted-3.5.17": "3.7 does not read what 3.5 wrote to its log",
 }
 
-func caseOf(t *testing.T, paths ...string) *inspect.Case {
-	t.Helper()
-	sources, problems := source.Open(context.Background(), paths, source.Options{})
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	t.Cleanup(func() {
-		for _, s := range sources {
-			s.Close()
-		}
-	})
-	c, err := inspect.Inspect(context.Background(), sources, inspect.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
 func TestEveryRecordedStartIsRecognised(t *testing.T) {
 	for _, s := range failedStarts(t) {
 		if _, ok := symptom.Recognise(s.Error); !ok {
@@ -95,7 +76,7 @@ func TestTheFixtureConfirmsEachRecordedStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fixture, member := filepath.Split(name)
-			c := caseOf(t, filepath.Join(fixtures.Dir(t, filepath.Clean(fixture)), member))
+			c := inspecttest.Paths(t, inspect.Options{}, filepath.Join(fixtures.Dir(t, filepath.Clean(fixture)), member))
 			for _, s := range starts {
 				m, _ := symptom.Recognise(s.Error)
 				confirmStart(t, s, symptom.Confirm(m, c))
@@ -126,7 +107,7 @@ func confirmStart(t *testing.T, s start, got symptom.Confirmation) {
 
 // A symptom of one fixture is not seen in a sound one of the same cluster.
 func TestSoundEvidenceConfirmsNoDamage(t *testing.T) {
-	c := caseOf(t, filepath.Join(fixtures.Dir(t, "healthy-3.6"), "m1"))
+	c := inspecttest.Paths(t, inspect.Options{}, filepath.Join(fixtures.Dir(t, "healthy-3.6"), "m1"))
 	for _, line := range []string{
 		"panic: freepages: failed to get all reachable pages (page 86: multiple references)",
 		"discovery failed: walpb: crc mismatch", "failed to open database: checksum error",

@@ -53,6 +53,8 @@ var arrows = map[string][]string{
 	"snapdb/kube":                     nil,
 	"inspect/source":                  {"inspect/scratch"},
 	"inspect/scratch":                 nil,
+	"inspect/inspecttest":             {"inspect", "inspect/source", "inspect/source/sourcetest"},
+	"inspect/source/sourcetest":       {"inspect/source"},
 	"fixtures":                        nil,
 	"fixtures/mutants":                {"fixtures", "snapdb/page"},
 	"fixtures/unpack":                 {"fixtures"},
