@@ -109,3 +109,12 @@ func isASCII(b []byte) bool {
 	}
 	return true
 }
+
+func line(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(escapeUnprintable(b), '\n'))
+	return err
+}

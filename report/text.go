@@ -1,15 +1,11 @@
 package report
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/dustin/go-humanize"
-	"github.com/olekukonko/tablewriter"
-	"github.com/olekukonko/tablewriter/renderer"
-	"github.com/olekukonko/tablewriter/tw"
 
 	"etcd-forensics/inspect"
 )
@@ -40,34 +36,6 @@ func Text(w io.Writer, c *inspect.Case, opts TextOptions) error {
 	t.startups(c)
 	t.memberships(c)
 	return t.err
-}
-
-// A textWriter keeps the first error of its writer.
-type textWriter struct {
-	w     io.Writer
-	color bool
-	err   error
-}
-
-func (t *textWriter) printf(format string, args ...any) {
-	if t.err == nil {
-		_, t.err = fmt.Fprintf(t.w, format, args...)
-	}
-}
-
-const (
-	red    = "\x1b[31m"
-	yellow = "\x1b[33m"
-	green  = "\x1b[32m"
-	bold   = "\x1b[1m"
-	reset  = "\x1b[0m"
-)
-
-func (t *textWriter) paint(color, s string) string {
-	if !t.color {
-		return s
-	}
-	return color + s + reset
 }
 
 var gradeColors = map[inspect.Grade]string{
@@ -137,31 +105,6 @@ func oneSource(m inspect.Member, kind string) string {
 	return s
 }
 
-func plural(n int64, word string) string {
-	if n != 1 {
-		word += "s"
-	}
-	return fmt.Sprintf("%d %s", n, word)
-}
-
-// version tells what wrote a database, as far as it says so.
-func version(b *inspect.Backend) string {
-	switch {
-	case b.StorageVersion != nil:
-		return minor(*b.StorageVersion)
-	case b.ClusterVersion != nil:
-		return minor(*b.ClusterVersion)
-	}
-	return "-"
-}
-
-func minor(v string) string {
-	if parts := strings.SplitN(v, ".", 3); len(parts) == 3 {
-		return Plain(parts[0] + "." + parts[1])
-	}
-	return Plain(v)
-}
-
 // findings lists what was found, the worst first; what to do stands once under
 // the findings of one code.
 func (t *textWriter) findings(c *inspect.Case) {
@@ -227,29 +170,6 @@ func place(f inspect.Finding, nameFile, nameSource bool) string {
 	return ""
 }
 
-const lineWidth = 80
-
-func (t *textWriter) wrap(indent, s string) { t.wrapHanging(indent, indent, s) }
-
-// wrapHanging breaks a text at spaces so that lines fit the width; first and
-// next are put before the first and the other lines.
-func (t *textWriter) wrapHanging(first, next, s string) {
-	line := first
-	empty := true
-	for _, word := range strings.Fields(s) {
-		if !empty && len(line)+1+len(word) > lineWidth {
-			t.printf("%s\n", line)
-			line, empty = next, true
-		}
-		if !empty {
-			line += " "
-		}
-		line += word
-		empty = false
-	}
-	t.printf("%s\n", line)
-}
-
 // sources lists what was read. Databases come with their digest; those of the
 // many small files of a member stand in the JSON.
 func (t *textWriter) sources(c *inspect.Case) {
@@ -276,236 +196,6 @@ func (t *textWriter) sources(c *inspect.Case) {
 
 func isDatabase(path string) bool {
 	return !strings.HasSuffix(path, ".snap") && !strings.HasSuffix(path, ".wal")
-}
-
-// A fact is one row of the table of numbers.
-type fact struct {
-	name string
-	of   func(m inspect.Member) string
-}
-
-// ofBackend makes a fact that a source without a database lacks.
-func ofBackend(name string, of func(b *inspect.Backend) string) fact {
-	return fact{name, func(m inspect.Member) string {
-		if m.Backend == nil {
-			return "-"
-		}
-		return of(m.Backend)
-	}}
-}
-
-// ofWAL makes a fact that a source without a WAL lacks.
-func ofWAL(name string, of func(w *inspect.WAL) string) fact {
-	return fact{name, func(m inspect.Member) string {
-		if m.WAL == nil {
-			return "-"
-		}
-		return of(m.WAL)
-	}}
-}
-
-func number[T int64 | uint64](p *T) string {
-	if p == nil {
-		return "-"
-	}
-	return fmt.Sprint(*p)
-}
-
-func text(p *string) string {
-	if p == nil {
-		return "-"
-	}
-	return Plain(*p)
-}
-
-func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
-
-var facts = []fact{
-	{"VERDICT", func(m inspect.Member) string { return m.Verdict.Grade.String() }},
-	{"MEMBER", func(m inspect.Member) string {
-		if m.MemberID == nil {
-			return "-"
-		}
-		return m.MemberID.String()
-	}},
-	{"CLUSTER", func(m inspect.Member) string {
-		if m.ClusterID == nil {
-			return "-"
-		}
-		return m.ClusterID.String()
-	}},
-	{"NAME", func(m inspect.Member) string { return text(m.Name) }},
-	ofBackend("STORAGE VERSION", func(b *inspect.Backend) string { return text(b.StorageVersion) }),
-	ofBackend("CLUSTER VERSION", func(b *inspect.Backend) string { return text(b.ClusterVersion) }),
-	ofBackend("REVISION", func(b *inspect.Backend) string { return number(b.Revision) }),
-	ofBackend("COMPACT REVISION", func(b *inspect.Backend) string { return number(b.CompactRevision) }),
-	ofBackend("HASHKV", func(b *inspect.Backend) string {
-		if b.HashKV == nil {
-			return "-"
-		}
-		return fmt.Sprint(b.HashKV.Hash)
-	}),
-	ofBackend("KEYS", func(b *inspect.Backend) string { return ofKeys(b, func(k *inspect.Keys) int64 { return k.Live }) }),
-	ofBackend("RECORDS", func(b *inspect.Backend) string { return ofKeys(b, func(k *inspect.Keys) int64 { return k.Revisions }) }),
-	ofBackend("TOMBSTONES", func(b *inspect.Backend) string { return ofKeys(b, func(k *inspect.Keys) int64 { return k.Tombstones }) }),
-	ofBackend("CONSISTENT INDEX", func(b *inspect.Backend) string { return number(b.ConsistentIndex) }),
-	ofBackend("TERM", func(b *inspect.Backend) string { return number(b.Term) }),
-	ofWAL("WAL FROM INDEX", func(w *inspect.WAL) string { return number(w.FirstIndex) }),
-	ofWAL("WAL TO INDEX", func(w *inspect.WAL) string { return number(w.LastIndex) }),
-	ofWAL("WAL LAST TERM", func(w *inspect.WAL) string { return number(w.LastTerm) }),
-	ofWAL("COMMIT", func(w *inspect.WAL) string { return number(w.Commit) }),
-	ofWAL("PROVEN COMMIT", func(w *inspect.WAL) string { return number(w.ProvenCommit) }),
-	ofWAL("UNAPPLIED", func(w *inspect.WAL) string { return fmt.Sprint(w.Unapplied.Count) }),
-	ofWAL("UNCOMMITTED", func(w *inspect.WAL) string { return fmt.Sprint(w.Uncommitted.Count) }),
-	ofWAL("WAL ENDS", func(w *inspect.WAL) string { return Plain(w.Tail) }),
-	ofBackend("LEASES", func(b *inspect.Backend) string { return number(b.Leases) }),
-	ofBackend("ALARMS", alarms),
-	ofBackend("AUTH", auth),
-	ofBackend("FILE", func(b *inspect.Backend) string { return size(b.Size) }),
-	ofBackend("IN USE", func(b *inspect.Backend) string {
-		return ofSpace(b, func(s *inspect.Space) int64 { return s.InUseBytes })
-	}),
-	ofBackend("FREE", func(b *inspect.Backend) string {
-		return ofSpace(b, func(s *inspect.Space) int64 { return s.FreeBytes })
-	}),
-	ofBackend("LIVE DATA", func(b *inspect.Backend) string {
-		return ofSpace(b, func(s *inspect.Space) int64 { return s.LiveBytes })
-	}),
-	ofBackend("HISTORY", func(b *inspect.Backend) string {
-		return ofSpace(b, func(s *inspect.Space) int64 { return s.HistoryBytes })
-	}),
-	ofBackend("PAGES", func(b *inspect.Backend) string {
-		if b.Pages.Total == 0 {
-			return "-"
-		}
-		return fmt.Sprintf("%d of %s", b.Pages.Total, size(int64(b.PageSize)))
-	}),
-	ofBackend("DAMAGED PAGES", func(b *inspect.Backend) string {
-		if b.Pages.Total == 0 {
-			return "-"
-		}
-		return fmt.Sprint(b.Pages.Damaged)
-	}),
-	ofBackend("FREELIST", func(b *inspect.Backend) string {
-		switch {
-		case b.Pages.Total == 0:
-			return "-"
-		case b.Pages.FreelistStored:
-			return "stored"
-		}
-		return "not stored"
-	}),
-	ofBackend("SNAPSHOT HASH", trailer),
-	ofBackend("OTHER BUCKETS", otherBuckets),
-}
-
-func ofKeys(b *inspect.Backend, get func(*inspect.Keys) int64) string {
-	if b.Keys == nil {
-		return "-"
-	}
-	s := fmt.Sprint(get(b.Keys))
-	if !b.Complete {
-		s += " or more"
-	}
-	return s
-}
-
-func ofSpace(b *inspect.Backend, get func(*inspect.Space) int64) string {
-	if b.Space == nil {
-		return "-"
-	}
-	return size(get(b.Space))
-}
-
-func alarms(b *inspect.Backend) string {
-	if b.Auth == nil && len(b.Alarms) == 0 && b.Leases == nil {
-		return "-"
-	}
-	if len(b.Alarms) == 0 {
-		return "none"
-	}
-	var names []string
-	for _, a := range b.Alarms {
-		names = append(names, Plain(a.Alarm)+" "+a.MemberID.String())
-	}
-	return strings.Join(names, "\n")
-}
-
-func auth(b *inspect.Backend) string {
-	switch {
-	case b.Auth == nil:
-		return "-"
-	case b.Auth.Enabled:
-		return fmt.Sprintf("on, %s, %s", plural(int64(len(b.Auth.Users)), "user"), plural(int64(len(b.Auth.Roles)), "role"))
-	}
-	return "off"
-}
-
-func trailer(b *inspect.Backend) string {
-	switch t := b.Trailer; {
-	case !t.Present:
-		return "-"
-	case t.Valid == nil:
-		return "not examined"
-	case *t.Valid:
-		return "valid"
-	}
-	return "WRONG"
-}
-
-func otherBuckets(b *inspect.Backend) string {
-	if len(b.Buckets) == 0 {
-		return "-"
-	}
-	var names []string
-	for _, k := range b.Buckets {
-		if !k.Known {
-			names = append(names, fmt.Sprintf("%s (%s)", Plain(k.Name), plural(k.Records, "record")))
-		}
-	}
-	if len(names) == 0 {
-		return "none"
-	}
-	return strings.Join(names, "\n")
-}
-
-// membersAcross is the number of sources that one table shows side by side.
-const membersAcross = 3
-
-// members writes the numbers, sources side by side.
-func (t *textWriter) members(c *inspect.Case) {
-	for from := 0; from < len(c.Members); from += membersAcross {
-		ms := c.Members[from:min(from+membersAcross, len(c.Members))]
-		header := []string{""}
-		for _, m := range ms {
-			header = append(header, label(m.Source))
-		}
-		var rows [][]string
-		for _, f := range facts {
-			row := []string{f.name}
-			something := false
-			for _, m := range ms {
-				v := f.of(m)
-				something = something || v != "-"
-				row = append(row, v)
-			}
-			if something {
-				rows = append(rows, row)
-			}
-		}
-		t.printf("\n")
-		t.table(header, rows)
-	}
-}
-
-// label shortens a path for the head of a column; the sources are listed whole.
-func label(path string) string {
-	const most = 24
-	p := []rune(Plain(strings.TrimRight(path, "/")))
-	if len(p) <= most {
-		return string(p)
-	}
-	return "..." + string(p[len(p)-most+3:])
 }
 
 // wal writes the segments of a write-ahead log.
@@ -612,40 +302,4 @@ func membership(m inspect.Membership) string {
 		t.wrapHanging("removed: ", "         ", strings.Join(ids, " "))
 	}
 	return b.String()
-}
-
-func plainLines(list []string) string {
-	plain := make([]string, len(list))
-	for i, s := range list {
-		plain[i] = Plain(s)
-	}
-	return strings.Join(plain, "\n")
-}
-
-func (t *textWriter) table(header []string, rows [][]string) {
-	if t.err != nil {
-		return
-	}
-	t.err = Table(t.w, header, rows)
-}
-
-// Table writes rows in the look of etcdctl's tables. Cells must be plain.
-func Table(w io.Writer, header []string, rows [][]string) error {
-	var b bytes.Buffer // the library drops what the writer of the last line says
-	table := tablewriter.NewTable(&b,
-		tablewriter.WithRenderer(renderer.NewBlueprint(tw.Rendition{Symbols: tw.NewSymbols(tw.StyleASCII)})),
-		tablewriter.WithHeaderAutoFormat(tw.Off),
-		tablewriter.WithRowAutoWrap(tw.WrapNone),
-		tablewriter.WithHeaderAutoWrap(tw.WrapNone),
-		tablewriter.WithRowAlignment(tw.AlignLeft),
-	)
-	table.Header(header)
-	if err := table.Bulk(rows); err != nil {
-		return err
-	}
-	if err := table.Render(); err != nil {
-		return err
-	}
-	_, err := w.Write(b.Bytes())
-	return err
 }
