@@ -120,6 +120,9 @@ func (t *textWriter) agreement(k *inspect.Comparison) {
 	}
 }
 
+// besideNumbers is how much of a path a table with six columns of numbers shows.
+const besideNumbers = 16
+
 // ranking writes the sources in the order in which to trust them, and where they
 // differ.
 func (t *textWriter) ranking(k *inspect.Comparison) {
@@ -129,7 +132,7 @@ func (t *textWriter) ranking(k *inspect.Comparison) {
 		if !r.Usable {
 			usable = "no"
 		}
-		rows = append(rows, []string{fmt.Sprint(i + 1), label(r.Member), optional(r.LastTerm), optional(r.LastIndex), optional(r.ConsistentIndex), optional(r.Revision), usable})
+		rows = append(rows, []string{fmt.Sprint(i + 1), pathEnd(r.Member, besideNumbers), optional(r.LastTerm), optional(r.LastIndex), optional(r.ConsistentIndex), optional(r.Revision), usable})
 	}
 	t.table([]string{"", "SOURCE", "LAST TERM", "LAST INDEX", "APPLIED", "REVISION", "USABLE"}, rows)
 	for i, r := range k.Ranking {

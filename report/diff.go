@@ -67,8 +67,8 @@ func DiffJSON(w io.Writer, r *query.DiffResult) error {
 func DiffText(w io.Writer, r *query.DiffResult) error {
 	t := &textWriter{w: w}
 	c := r.Counts
-	t.printf("old: %s at revision %d, %s\n", Plain(r.Old.File), r.Old.Revision, plural(c.Old, "key"))
-	t.printf("new: %s at revision %d, %s\n", Plain(r.New.File), r.New.Revision, plural(c.New, "key"))
+	t.wrapHanging("old: ", "  ", fmt.Sprintf("%s at revision %d, %s", Plain(r.Old.File), r.Old.Revision, plural(c.Old, "key")))
+	t.wrapHanging("new: ", "  ", fmt.Sprintf("%s at revision %d, %s", Plain(r.New.File), r.New.Revision, plural(c.New, "key")))
 	t.printf("%d added, %d removed, %d changed, %d re-created, %d the same\n", c.Added, c.Removed, c.Changed, c.Recreated, c.Same)
 	if len(r.Prefixes) == 0 {
 		return t.err

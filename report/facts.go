@@ -229,9 +229,12 @@ func (t *textWriter) members(c *inspect.Case) {
 	}
 }
 
-// label shortens a path for the head of a column; the sources are listed whole.
-func label(path string) string {
-	const most = 24
+// label shortens a path for the head of one of three columns; the sources are listed
+// whole.
+func label(path string) string { return pathEnd(path, 24) }
+
+// pathEnd gives the end of a path, of so many characters at most.
+func pathEnd(path string, most int) string {
 	p := []rune(Plain(strings.TrimRight(path, "/")))
 	if len(p) <= most {
 		return string(p)

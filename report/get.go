@@ -274,12 +274,12 @@ func eventRow(e *query.Event, timed bool, show Values) []string {
 	if e.Unsure {
 		what += ", perhaps"
 	}
-	held := "database"
+	held := "db"
 	switch {
 	case e.InDatabase && e.InWAL:
-		held = "database, WAL"
+		held = "db, WAL"
 	case e.InWAL:
-		held = "WAL (" + e.State + ")"
+		held = "WAL, " + e.State
 	}
 	row := []string{revision, index, what, version, bytes, orDash(leaseWord(e.Lease)), held}
 	if timed {

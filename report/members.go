@@ -190,17 +190,17 @@ func (t *textWriter) changes(m *inspect.Membership) {
 	if len(m.Changes) == 0 {
 		return
 	}
-	t.printf("\nmembership changes in the log\n")
+	t.printf("\nmembership changes in the log, and whether they are proven committed\n")
 	from := max(0, len(m.Changes)-changesShown)
 	var rows [][]string
 	for _, c := range m.Changes[from:] {
-		committed := "yes"
+		proven := "yes"
 		if !c.Proven {
-			committed = "not proven"
+			proven = "no"
 		}
-		rows = append(rows, []string{fmt.Sprint(c.Index), fmt.Sprint(c.Term), Plain(c.Change), c.MemberID.String(), Plain(c.Name), plainLines(c.PeerURLs), committed})
+		rows = append(rows, []string{fmt.Sprint(c.Index), fmt.Sprint(c.Term), Plain(c.Change), c.MemberID.String(), Plain(c.Name), plainLines(c.PeerURLs), proven})
 	}
-	t.table([]string{"INDEX", "TERM", "CHANGE", "ID", "NAME", "PEER ADDRS", "COMMITTED"}, rows)
+	t.table([]string{"INDEX", "TERM", "CHANGE", "ID", "NAME", "PEER ADDRS", "PROVEN"}, rows)
 	if from > 0 {
 		t.printf("and %s before them (-w json)\n", countOf(int64(from), "change"))
 	}

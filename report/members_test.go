@@ -52,7 +52,7 @@ func TestMembersAreHarmlessOnATerminal(t *testing.T) {
 		t.Error("no JSON")
 	}
 	for _, want := range []string{
-		"zombie", "index 7", "not proven", "raft as of index 6, applied: 2 voters (majority: 2) 1 3", "raft as of index 7, committed: 1 voter (majority: 1) 1; 1 learner 4",
+		"zombie", "index 7", "PROVEN      no", "raft as of index 6, applied: 2 voters (majority: 2) 1 3", "raft as of index 7, committed: 1 voter (majority: 1) 1; 1 learner 4",
 		"not of this cluster: ", "1 error about other things",
 	} {
 		if !strings.Contains(text.String(), want) {

@@ -44,13 +44,13 @@ var gradeColors = map[inspect.Grade]string{
 
 // verdict writes the line to be read first, and aloud.
 func (t *textWriter) verdict(c *inspect.Case) {
-	t.printf("%s: %s\n", t.paint(bold+gradeColors[c.Verdict.Grade], "verdict: "+c.Verdict.Grade.String()), t.inOneBreath(c))
+	t.wrapHanging(t.paint(bold+gradeColors[c.Verdict.Grade], "verdict: "+c.Verdict.Grade.String())+": ", "  ", t.inOneBreath(c))
 	for _, n := range c.NotExamined {
-		t.printf("not examined: %s\n", Plain(n))
+		t.wrapHanging("not examined: ", "  ", Plain(n))
 	}
 	for _, m := range c.Members {
 		for _, n := range m.NotExamined {
-			t.printf("not examined: %s\n", Plain(n))
+			t.wrapHanging("not examined: ", "  ", Plain(n))
 		}
 	}
 }
