@@ -2,6 +2,7 @@ package symptom
 
 import (
 	"slices"
+	"sync"
 )
 
 // A matcher finds all literals of the patterns in one pass over a text, as Aho and
@@ -11,7 +12,8 @@ type matcher struct {
 	found [][]int32    // the symptoms, by number, whose literals end in a state
 }
 
-var literals = newMatcher()
+// literals is made when the first line is looked at: most commands look at none.
+var literals = sync.OnceValue(newMatcher)
 
 func newMatcher() *matcher {
 	m := &matcher{next: make([][256]int32, 1), found: make([][]int32, 1)}
@@ -65,10 +67,10 @@ func (m *matcher) link() {
 // text.
 func candidates(text string) []int32 {
 	var list []int32
-	state := int32(0)
+	m, state := literals(), int32(0)
 	for i := range len(text) {
-		state = literals.next[state][text[i]]
-		for _, s := range literals.found[state] {
+		state = m.next[state][text[i]]
+		for _, s := range m.found[state] {
 			if !slices.Contains(list, s) {
 				list = append(list, s)
 			}

@@ -57,11 +57,11 @@ func (p *pattern) match(text string) ([]Fact, bool) {
 	}
 	window := text[max(0, at-around):min(len(text), at+len(p.literal)+around)]
 	facts := map[string]string{}
-	if p.shape != nil && !groups(p.shape, window, facts) {
+	if p.shape != nil && !groups(p.shape(), window, facts) {
 		return nil, false
 	}
 	if p.facts != nil {
-		groups(p.facts, window, facts)
+		groups(p.facts(), window, facts)
 	}
 	fields(window, facts)
 	list := []Fact{}

@@ -9,6 +9,7 @@ package symptom
 import (
 	"regexp"
 	"slices"
+	"sync"
 
 	"etcd-forensics/inspect"
 )
@@ -32,9 +33,17 @@ type Symptom struct {
 
 // A pattern finds one saying in the text of a line.
 type pattern struct {
-	literal string         // stands in every such line
-	shape   *regexp.Regexp // must match around the literal, too; nil when the literal says it all
-	facts   *regexp.Regexp // need not match; its groups are facts, as are those of shape
+	literal string     // stands in every such line
+	shape   expression // must match around the literal, too; nil when the literal says it all
+	facts   expression // need not match; its groups are facts, as are those of shape
+}
+
+// An expression is compiled when it is asked for: there are hundreds, and most
+// commands ask for none.
+type expression func() *regexp.Regexp
+
+func newExpression(s string) expression {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(s) })
 }
 
 // says makes a pattern that a literal decides. The groups of the expression, if
@@ -42,14 +51,14 @@ type pattern struct {
 func says(literal string, facts ...string) pattern {
 	p := pattern{literal: literal}
 	if len(facts) > 0 {
-		p.facts = regexp.MustCompile(facts[0])
+		p.facts = newExpression(facts[0])
 	}
 	return p
 }
 
 // shaped makes a pattern that must match an expression as well.
 func shaped(literal, shape string) pattern {
-	return pattern{literal: literal, shape: regexp.MustCompile(shape)}
+	return pattern{literal: literal, shape: newExpression(shape)}
 }
 
 // all are the symptoms, the more telling before those that a line can also have
