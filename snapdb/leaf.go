@@ -116,24 +116,27 @@ func readElements(leaf *page.Leaf, elements []Element) ([]Element, *page.Fault, 
 			first = f
 		}
 	}
+	elements = slices.Grow(elements, leaf.Len())
 	var before []byte
 	for k := range leaf.Len() {
-		e, at, ok := leaf.Placed(k)
+		elements = elements[:len(elements)+1]
+		e := &elements[len(elements)-1]
+		e.Index = k
 		var fault *page.Fault
-		if !ok {
-			e, fault = leaf.Element(k)
-			at = leaf.Offset(k)
+		if !leaf.Placed(k, &e.LeafElement, &e.Offset) {
+			e.LeafElement, fault = leaf.Element(k)
+			e.Offset = leaf.Offset(k)
 		}
 		if fault != nil {
 			note(fault)
 			if e.Key == nil {
+				elements = elements[:len(elements)-1]
 				continue
 			}
 		} else if before != nil && !less(before, e.Key) && (first == nil || first.Kind == page.FaultOrder) {
 			note(page.OrderFault(k, before, e.Key))
 		}
 		before = e.Key
-		elements = append(elements, Element{LeafElement: e, Index: k, Offset: at})
 	}
 	return elements, first, n
 }

@@ -173,8 +173,9 @@ func readStray(f *snapdb.File, id page.ID, buf []byte, elements []snapdb.Element
 	sound = fault == nil && l.ID == id
 	var before []byte
 	for k := range l.Len() {
-		e, at, placed := l.Placed(k)
-		if !placed {
+		var e page.LeafElement
+		var at int
+		if !l.Placed(k, &e, &at) {
 			var fault *page.Fault
 			e, fault = l.Element(k)
 			at = l.Offset(k)

@@ -18,8 +18,9 @@ func (r *redactor) leaf(b []byte, bucket string) {
 	n := table(b, l.Len(), 4)
 	used.add(0, page.HeaderSize+n*page.ElementSize)
 	for i := range n {
-		el, at, ok := l.Placed(i)
-		if !ok {
+		var el page.LeafElement
+		var at int
+		if !l.Placed(i, &el, &at) {
 			el, _ = l.Element(i)
 			at = offset(b, i, 4)
 		}

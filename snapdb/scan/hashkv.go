@@ -95,6 +95,9 @@ type keptSums struct {
 // than a block has places.
 func (k *keptSums) reserve(l *Leaf, compact int64) uint32 {
 	n := 0
+	if compact < 0 {
+		return k.base + k.used // no record lies below
+	}
 	if k.block == nil || int(k.used)+len(l.Elements) > sumBlock {
 		for i := range l.Elements {
 			if rev, ok := keyspace.DecodeRevision(l.Elements[i].Key); ok && rev.Main <= compact {

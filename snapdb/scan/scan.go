@@ -421,13 +421,15 @@ func (ps *parser) leaf(i int, offset int64, b []byte) {
 	}
 	ps.elements = ps.tree.ReadLeaf(i, b, ps.elements[:0], &ps.faults)
 	budget := len(b) // damaged elements may lie over each other
-	for _, e := range ps.elements {
+	for n := range ps.elements {
+		e := &ps.elements[n]
 		if budget -= len(e.Key) + len(e.Value); budget < 0 {
 			break // and no further: thousands of them would wrap an int of 32 bits around
 		}
 		if e.Bucket {
-			e.Key, e.Value = slices.Clone(e.Key), slices.Clone(e.Value)
-			ps.nested = append(ps.nested, nestedBucket{i, e})
+			named := *e
+			named.Key, named.Value = slices.Clone(e.Key), slices.Clone(e.Value)
+			ps.nested = append(ps.nested, nestedBucket{i, named})
 		}
 	}
 	ps.hand(&Leaf{Index: i, Bucket: int(l.Bucket), Page: l.ID, Offset: offset, Bytes: b, Elements: ps.elements, Sound: ps.faults.Len() == before})
