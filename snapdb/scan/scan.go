@@ -154,21 +154,45 @@ func (p *pass) run() error {
 
 // arrange puts the leaves from number done on into the order of their pages.
 func (p *pass) arrange(done int) {
-	type place struct {
-		id   page.ID
-		leaf int32
+	leaves := p.tree.Leaves
+	p.order = slices.Grow(p.order[:0], len(leaves)-done)
+	if p.arrangeByPage(done) {
+		return
 	}
-	places := make([]place, 0, len(p.tree.Leaves)-done)
-	for i := done; i < len(p.tree.Leaves); i++ {
-		if id := p.tree.Leaves[i].ID; id != 0 {
-			places = append(places, place{id, int32(i)})
+	p.order = p.order[:0]
+	for i := done; i < len(leaves); i++ {
+		if leaves[i].ID != 0 {
+			p.order = append(p.order, int32(i))
 		}
 	}
-	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.id, b.id) })
-	p.order = slices.Grow(p.order[:0], len(places))
-	for _, at := range places {
-		p.order = append(p.order, at.leaf)
+	slices.SortFunc(p.order, func(a, b int32) int { return cmp.Compare(leaves[a].ID, leaves[b].ID) })
+}
+
+// arrangeByPage does so without a sort where most pages are leaves. It says whether
+// it could.
+func (p *pass) arrangeByPage(done int) bool {
+	leaves := p.tree.Leaves
+	pages := page.ID(p.file.Pages())
+	if uint64(pages) > 4*uint64(len(leaves)-done) {
+		return false
 	}
+	at := make([]int32, pages) // number of the leaf on a page, plus 1
+	for i := done; i < len(leaves); i++ {
+		id := leaves[i].ID
+		if id == 0 {
+			continue
+		}
+		if id >= pages || at[id] != 0 {
+			return false
+		}
+		at[id] = int32(i) + 1
+	}
+	for _, n := range at {
+		if n > 0 {
+			p.order = append(p.order, n-1)
+		}
+	}
+	return true
 }
 
 // nested adds the buckets that leaves outside the root bucket named.
