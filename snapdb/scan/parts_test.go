@@ -50,7 +50,7 @@ func TestTableHoldsTheLatestRecordOfEachKey(t *testing.T) {
 	for i := range tb.shard {
 		blocks += len(tb.shard[i].blocks)
 	}
-	if size := blocks * int(unsafe.Sizeof([batchSize]entry[latest]{})); size > 50<<20+48*len(want) {
+	if size := blocks * int(unsafe.Sizeof([blockSize]entry[latest]{})); size > 50<<20+48*len(want) {
 		t.Errorf("%d bytes for %d keys", size, len(want))
 	}
 	for _, b := range bs {

@@ -27,9 +27,12 @@ func (h *hasher) hashes(key []byte) (uint64, uint32) {
 }
 
 const (
-	shardBits = 8 // upper bits of a hash that tell its shard
-	shards    = 1 << shardBits
-	batchSize = 128 // entries handed to a shard at once
+	shardBits  = 9 // upper bits of a hash that tell its shard
+	shards     = 1 << shardBits
+	batchSize  = 32      // entries handed to a shard at once
+	blockSize  = 64      // entries a shard grows by
+	firstLimit = 1 << 12 // entries of a shard before it is looked at
+	scoutEvery = 64
 )
 
 // An entry is what a table holds under one hash: 24 bytes when V takes 12.
@@ -42,25 +45,26 @@ type entry[V any] struct {
 // A table holds one V for each hash. Several batchers fill it at once.
 //
 // A shard is a heap to which entries are only added. When it has some thousands,
-// and then whenever it has doubled, entries of one hash are merged, in a scratch
-// index that fits the processor's cache. So memory is touched in order, nothing is
-// copied to grow, and beyond some 50 MiB a hash takes 48 bytes at most, 36 on
-// average.
+// and then whenever it has twice as many as hashes, entries of one hash are merged, in
+// a scratch index that fits the processor's cache. So memory is touched in order,
+// nothing is copied to grow, and beyond some 50 MiB a hash takes 48 bytes at most.
+// While few hashes come again, and merging would win little, it waits for the end.
 type table[V any] struct {
-	merge func(old, v *V) // adds v to what is there
-	shard [shards]shard[V]
+	merge   func(old, v *V) // adds v to what is there
+	shard   [shards]shard[V]
+	scouted atomic.Int64 // hashes of a scout when it was last merged
 }
 
 type shard[V any] struct {
 	mu     sync.Mutex
-	blocks []*[batchSize]entry[V]
+	blocks []*[blockSize]entry[V]
 	n      int // entries
 	limit  int // merge at this many
 }
 
 func newTable[V any](merge func(old, v *V)) *table[V] { return &table[V]{merge: merge} }
 
-func (s *shard[V]) at(i int) *entry[V] { return &s.blocks[i/batchSize][i%batchSize] }
+func (s *shard[V]) at(i int) *entry[V] { return &s.blocks[i/blockSize][i%blockSize] }
 
 // put adds a batch of entries that belong to shard number n.
 func (t *table[V]) put(n int, batch []entry[V], index *mergeIndex) {
@@ -68,20 +72,36 @@ func (t *table[V]) put(n int, batch []entry[V], index *mergeIndex) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(batch) > 0 {
-		if s.n == len(s.blocks)*batchSize {
-			s.blocks = append(s.blocks, new([batchSize]entry[V]))
+		if s.n == len(s.blocks)*blockSize {
+			s.blocks = append(s.blocks, new([blockSize]entry[V]))
 		}
-		added := copy(s.blocks[s.n/batchSize][s.n%batchSize:], batch)
+		added := copy(s.blocks[s.n/blockSize][s.n%blockSize:], batch)
 		batch = batch[added:]
 		s.n += added
 	}
 	if s.n >= s.limit {
-		if s.limit > 0 {
-			t.settle(s, index)
-		}
-		// The first limits differ, so that the shards are not all full at once.
-		s.limit = max(64*batchSize+n%32*batchSize, 2*s.n)
+		t.look(n, s, index)
 	}
+}
+
+// look merges the entries of a shard that has reached its limit, when that is
+// worth it, and sets the next limit. How many hashes an unmerged shard has is not
+// known, but they are spread evenly over the shards: the scouts, one in scoutEvery,
+// are merged often enough to tell.
+func (t *table[V]) look(n int, s *shard[V], index *mergeIndex) {
+	scout := n%scoutEvery == 0
+	hashes := int(t.scouted.Load())
+	if s.limit > 0 && (scout || 3*hashes < 2*s.n) {
+		t.settle(s, index)
+		hashes = s.n
+	}
+	if scout {
+		t.scouted.Store(int64(hashes))
+		s.limit = max(firstLimit/2, s.n+s.n/8)
+		return
+	}
+	// The first limits differ, so that the shards are not all full at once.
+	s.limit = max(firstLimit+n%32*firstLimit/64, 2*hashes)
 }
 
 // A mergeIndex finds entries by hash while a shard is merged: numbers of entries
@@ -92,7 +112,7 @@ type mergeIndex struct {
 
 func (m *mergeIndex) reset(entries int) {
 	n := 1 << bits.Len(uint(2*entries))
-	if n > len(m.slots) {
+	if n > cap(m.slots) {
 		m.slots = make([]uint32, n)
 		return
 	}
@@ -158,9 +178,9 @@ func eachShard(begin func() func(n int)) {
 // each visits the entries of shard n, in no order, after settleAll.
 func (t *table[V]) each(n int, visit func(e *entry[V])) {
 	s := &t.shard[n]
-	for i := 0; i < s.n; i += batchSize {
-		block := s.blocks[i/batchSize]
-		for j := range block[:min(batchSize, s.n-i)] {
+	for i := 0; i < s.n; i += blockSize {
+		block := s.blocks[i/blockSize]
+		for j := range block[:min(blockSize, s.n-i)] {
 			visit(&block[j])
 		}
 	}
