@@ -194,3 +194,21 @@ func BenchmarkDecodeKeyValue(b *testing.B) {
 		}
 	}
 }
+
+func TestKeyValuesAreWrittenAsEtcdWritesThem(t *testing.T) {
+	for _, kv := range []*mvccpb.KeyValue{
+		{},
+		{Key: []byte("deleted")},
+		{Key: []byte("k"), CreateRevision: 3, ModRevision: 1 << 40, Version: 300, Value: bytes.Repeat([]byte("v"), 200), Lease: -1},
+		{Key: []byte("k"), CreateRevision: 2, ModRevision: 2, Version: 1, Lease: 1<<63 - 1},
+	} {
+		want, err := proto.Marshal(kv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := KeyValue{Key: kv.Key, Value: kv.Value, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision, Version: kv.Version, Lease: kv.Lease}
+		if got := own.Append(nil); !bytes.Equal(got, want) {
+			t.Errorf("%v: %x, etcd writes %x", kv, got, want)
+		}
+	}
+}

@@ -33,6 +33,27 @@ func DecodeKeyValue(b []byte) (KeyValue, error) {
 	return kv, decodeFields(b, &kv)
 }
 
+// Append writes kv as etcd does: fields by number, without those that are zero.
+func (kv *KeyValue) Append(b []byte) []byte {
+	bytesField := func(num protowire.Number, v []byte) {
+		if len(v) > 0 {
+			b = protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), v)
+		}
+	}
+	numberField := func(num protowire.Number, v int64) {
+		if v != 0 {
+			b = protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), uint64(v))
+		}
+	}
+	bytesField(1, kv.Key)
+	numberField(2, kv.CreateRevision)
+	numberField(3, kv.ModRevision)
+	numberField(4, kv.Version)
+	bytesField(5, kv.Value)
+	numberField(6, kv.Lease)
+	return b
+}
+
 // decodeUsual reads the fields that etcd writes, in the order in which it writes
 // them, and gives what is left.
 func decodeUsual(b []byte, kv *KeyValue) []byte {
