@@ -24,6 +24,8 @@ type Keys struct {
 	// Compacted says that no compaction is under way, so that what it leaves is
 	// all there is at or below the compact revision.
 	Compacted bool
+	// Holes says that chains which break because revisions are missing are asked for, too.
+	Holes bool
 	// Leases are the ids of all leases; nil when they are not known, and then no
 	// key is held against them.
 	Leases map[int64]bool
@@ -241,7 +243,7 @@ func (k *Keys) Finish() *KeysResult {
 	k.count(r, alive)
 	// Where records are missing, or a compaction left only some, chains break
 	// without a fault of their own.
-	if k.Compacted && k.Revision == 0 && r.Sound && r.FaultCount[RecordGap] == 0 {
+	if k.Compacted && k.Revision == 0 && r.Sound && (k.Holes || r.FaultCount[RecordGap] == 0) {
 		if s := k.suspects(alive); s.any {
 			k.follow(s, r)
 		}
