@@ -45,7 +45,9 @@ func (s *store) applyEntries(e item) error {
 		s.be.ForceCommit()
 		s.pending = 0
 	}
-	s.look()
+	if err := s.look(); err != nil {
+		return err
+	}
 	return s.checkConfState()
 }
 

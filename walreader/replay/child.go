@@ -147,8 +147,8 @@ func (c *child) obey(lg *zap.Logger) (err error) {
 			if stopped {
 				break
 			}
-			for len(marks) > 0 && marks[0] < i.Index {
-				marks = c.mark(s, marks)
+			if marks, err = c.mark(s, marks, i.Index-1); err != nil {
+				return err
 			}
 			if err := s.applyEntries(i); err != nil {
 				return err
@@ -158,8 +158,8 @@ func (c *child) obey(lg *zap.Logger) (err error) {
 			}
 		}
 	}
-	for len(marks) > 0 && marks[0] <= s.applied {
-		marks = c.mark(s, marks)
+	if _, err := c.mark(s, marks, s.applied); err != nil {
+		return err
 	}
 	done, err := s.finish(c.order.Work, c.order.Out)
 	if err != nil {
@@ -169,12 +169,18 @@ func (c *child) obey(lg *zap.Logger) (err error) {
 	return nil
 }
 
-// mark tells HashKV as of the first mark.
-func (c *child) mark(s *store, marks []uint64) []uint64 {
-	if marks[0] == s.applied {
-		if m, err := s.mark(); err == nil {
-			say(c.out, event{Mark: &m})
+// mark tells HashKV as of the mark that the store is at, and gives the marks behind an
+// index.
+func (c *child) mark(s *store, marks []uint64, until uint64) ([]uint64, error) {
+	for ; len(marks) > 0 && marks[0] <= until; marks = marks[1:] {
+		if marks[0] != s.applied {
+			continue
 		}
+		m, err := s.mark()
+		if err != nil {
+			return nil, err
+		}
+		say(c.out, event{Mark: &m})
 	}
-	return marks[1:]
+	return marks, nil
 }

@@ -6,6 +6,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -70,15 +71,30 @@ func save(work, out string) (size int64, sum []byte, err error) {
 // fill copies every bucket and writes what that gives.
 func fill(db *bbolt.DB, w *rebuild.Writer, out io.Writer, whole hash.Hash) (size int64, err error) {
 	err = db.View(func(tx *bbolt.Tx) error {
-		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
-			if err := w.Bucket(b.Sequence(), name); err != nil {
-				return err
-			}
-			return b.ForEach(w.Put)
-		})
+		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error { return fillBucket(w, b, name) })
 	})
 	if err != nil {
 		return 0, err
 	}
 	return w.WriteTo(io.MultiWriter(out, whole), true)
+}
+
+// fillBucket copies a bucket, its records before the buckets in it, which etcd has none of
+// and other programs may.
+func fillBucket(w *rebuild.Writer, b *bbolt.Bucket, path ...[]byte) error {
+	if err := w.Bucket(b.Sequence(), path...); err != nil {
+		return err
+	}
+	var within [][]byte
+	err := b.ForEach(func(k, v []byte) error {
+		if v == nil {
+			within = append(within, k)
+			return nil
+		}
+		return w.Put(k, v)
+	})
+	for i := 0; err == nil && i < len(within); i++ {
+		err = fillBucket(w, b.Bucket(within[i]), append(slices.Clone(path), within[i])...)
+	}
+	return err
 }

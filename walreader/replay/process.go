@@ -33,6 +33,8 @@ type Process struct {
 	done   *Done
 	failed *Failure
 	ended  error // how the process ended
+
+	garbled error // what is wrong with what it said; nil for nothing
 }
 
 // Start starts self, the program and its arguments as a child, with an order, and waits
@@ -79,12 +81,19 @@ func Start(ctx context.Context, self []string, o Order) (*Process, State, error)
 func (p *Process) listen(stdout io.Reader) {
 	for d := json.NewDecoder(stdout); ; {
 		var e event
-		if d.Decode(&e) != nil {
+		if err := d.Decode(&e); err != nil {
+			if !errors.Is(err, io.EOF) {
+				p.garbled = err
+				killGroup(p.cmd.Process) // it may wait for more, as may whoever started it
+			}
 			break
 		}
 		switch {
 		case e.Opened != nil:
-			p.opened <- *e.Opened
+			select {
+			case p.opened <- *e.Opened:
+			default: // it is opened once
+			}
 		case e.Mark != nil:
 			p.Marks = append(p.Marks, *e.Mark)
 		case e.Stopped:
@@ -116,9 +125,9 @@ func (p *Process) Stopped() bool { return p.stopped.Load() }
 func (p *Process) Finish(ctx context.Context) (*Done, error) {
 	p.out.Write(appendHead(nil, raftlog.Entry{}, typeEnd))
 	p.out.Flush()
-	<-p.exited
 	p.stdin.Close()
-	if p.done == nil || p.ended != nil {
+	<-p.exited
+	if p.done == nil || p.ended != nil || p.garbled != nil {
 		return nil, p.why(ctx)
 	}
 	return p.done, nil
@@ -142,6 +151,9 @@ func (p *Process) why(ctx context.Context) error {
 	text := "the process that applies entries has ended"
 	if p.ended != nil {
 		text += ": " + p.ended.Error()
+	}
+	if p.garbled != nil {
+		text += ": what it said cannot be read: " + p.garbled.Error()
 	}
 	if w := p.log.words(); w != "" {
 		text += ": " + w

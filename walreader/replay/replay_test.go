@@ -3,10 +3,13 @@ package replay
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"go.etcd.io/bbolt"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -108,4 +111,61 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("both: %v, %v", r, failure)
 		}
 	})
+}
+
+// TestBucketsInBucketsAreCopied saves a database to which another program added a bucket
+// with one in it.
+func TestBucketsInBucketsAreCopied(t *testing.T) {
+	work, out := filepath.Join(t.TempDir(), "work"), filepath.Join(t.TempDir(), "out")
+	db, err := bbolt.Open(work, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		outer, err := tx.CreateBucket([]byte("outer"))
+		if err != nil {
+			return err
+		}
+		inner, err := outer.CreateBucket([]byte("inner"))
+		return errors.Join(err, outer.Put([]byte("a"), []byte("1")), outer.Put([]byte("z"), []byte("2")), inner.Put([]byte("b"), []byte("3")), inner.SetSequence(7))
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := save(work, out); err != nil {
+		t.Fatal(err)
+	}
+	if db, err = bbolt.Open(out, 0o600, &bbolt.Options{ReadOnly: true}); err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.View(func(tx *bbolt.Tx) error {
+		outer := tx.Bucket([]byte("outer"))
+		if inner := outer.Bucket([]byte("inner")); inner == nil || string(inner.Get([]byte("b"))) != "3" || inner.Sequence() != 7 {
+			t.Error("the bucket in the other is not there")
+		}
+		if string(outer.Get([]byte("a"))) != "1" || string(outer.Get([]byte("z"))) != "2" {
+			t.Error("records beside it are not there")
+		}
+		return nil
+	})
+}
+
+// TestWhatAChildSaysIsNotTrusted starts children that say what no child says.
+func TestWhatAChildSaysIsNotTrusted(t *testing.T) {
+	waits := map[bool]string{false: "; cat > /dev/null"} // the one that says nothing ends
+	for said, want := range map[string]string{
+		"nonsense": "cannot be read",
+		"":         "has ended",
+		`{"Opened":{}}\n{"Opened":{}}\n{"Opened":{}}`: "has ended",
+		`{"Opened":{}}\n{"Done":{}}\nnonsense`:        "cannot be read",
+	} {
+		p, _, err := Start(t.Context(), []string{"sh", "-c", "printf '" + said + "'" + waits[said == ""]}, Order{})
+		if p != nil {
+			_, err = p.Finish(t.Context())
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", said, err)
+		}
+	}
 }

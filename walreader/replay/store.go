@@ -96,8 +96,7 @@ func open(lg *zap.Logger, o *Order) (*store, error) {
 	})
 	// Last, because the constructors write, too, and apply no entry.
 	s.be.SetTxPostLockInsideApplyHook(s.moveIndex)
-	s.look()
-	return s, nil
+	return s, s.look()
 }
 
 // Of etcd's defaults: the cost of a password's hash, which entries of 3.4 leave to the
@@ -160,15 +159,18 @@ func (s *store) mark() (Mark, error) {
 }
 
 // look notes which revision the watched key has, and whether that has changed.
-func (s *store) look() {
+func (s *store) look() error {
 	if s.order.Watch == nil || s.kv.Rev() == s.looked {
-		return
+		return nil
 	}
 	first := s.looked == 0
 	s.looked = s.kv.Rev()
 	found, err := s.kv.Range(context.Background(), s.order.Watch, nil, mvcc.RangeOptions{})
+	if err != nil {
+		return err // which says nothing of whether the key is there
+	}
 	revision := int64(0)
-	if err == nil && len(found.KVs) > 0 {
+	if len(found.KVs) > 0 {
 		revision = found.KVs[0].ModRevision
 	}
 	// That a key comes into being undoes nothing.
@@ -176,6 +178,7 @@ func (s *store) look() {
 		s.watched = &Change{Index: s.at, Revision: s.looked, Deleted: revision == 0}
 	}
 	s.seen = revision
+	return nil
 }
 
 // A follower is what the applier asks about raft: nothing is led from here.
