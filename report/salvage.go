@@ -9,24 +9,25 @@ import (
 )
 
 type salvageView struct {
-	SchemaVersion   int           `json:"schemaVersion"`
-	File            string        `json:"file"`
-	Out             string        `json:"out"`
-	Size            int64         `json:"size"`
-	Tree            string        `json:"tree"`
-	MendedPages     []uint64      `json:"mendedPages"`
-	Revision        int64         `json:"revision"`
-	CompactRevision *int64        `json:"compactRevision"`
-	ConsistentIndex uint64        `json:"consistentIndex"`
-	Recovered       recoveredView `json:"recovered"`
-	Lost            []lostView    `json:"lost"`
-	Missing         missingView   `json:"missingRevisions"`
-	Doubtful        []doubtView   `json:"doubtful"`
-	Unproven        []doubtView   `json:"unproven"`
-	Conflicts       []doubtView   `json:"conflicts"`
-	With            []helperView  `json:"with"`
-	Notes           []string      `json:"notes"`
-	Findings        []findingView `json:"findings"`
+	SchemaVersion   int            `json:"schemaVersion"`
+	File            string         `json:"file"`
+	Out             string         `json:"out"`
+	Size            int64          `json:"size"`
+	Tree            string         `json:"tree"`
+	MendedPages     []uint64       `json:"mendedPages"`
+	Revision        int64          `json:"revision"`
+	CompactRevision *int64         `json:"compactRevision"`
+	ConsistentIndex uint64         `json:"consistentIndex"`
+	Recovered       recoveredView  `json:"recovered"`
+	Lost            []lostView     `json:"lost"`
+	Missing         missingView    `json:"missingRevisions"`
+	Doubtful        []doubtView    `json:"doubtful"`
+	Unproven        []doubtView    `json:"unproven"`
+	Conflicts       []conflictView `json:"conflicts"`
+	Statement       statementView  `json:"statement"`
+	With            []helperView   `json:"with"`
+	Notes           []string       `json:"notes"`
+	Findings        []findingView  `json:"findings"`
 }
 
 type recoveredView struct {
@@ -68,8 +69,8 @@ func SalvageJSON(w io.Writer, r *recover.Result) error {
 	v := salvageView{
 		SchemaVersion: inspect.SchemaVersion, File: r.File, Out: r.Out, Size: r.Size, Tree: r.Origin, MendedPages: []uint64{},
 		Revision: r.Revision, ConsistentIndex: r.Index, Recovered: recoveredView{r.Records, r.Keys, r.Buckets},
-		Lost: []lostView{}, Missing: missingView{r.MissingCount, [][2]int64{}, []string{}},
-		Doubtful: viewDoubts(r.Doubts), Unproven: viewDoubts(r.Unproven), Conflicts: viewDoubts(r.Conflicts), With: []helperView{}, Notes: append([]string{}, r.Notes...),
+		Lost: []lostView{}, Missing: missingView{r.MissingCount, viewSpans(r.Missing), []string{}},
+		Doubtful: viewDoubts(r.Doubts), Unproven: viewDoubts(r.Unproven), Conflicts: viewConflicts(r.Conflicts), Statement: viewStatement(&r.Statement), With: []helperView{}, Notes: append([]string{}, r.Notes...),
 		Findings: viewFindings(r.Findings),
 	}
 	if r.CompactRevision >= 0 {
@@ -80,9 +81,6 @@ func SalvageJSON(w io.Writer, r *recover.Result) error {
 	}
 	for _, l := range r.Lost {
 		v.Lost = append(v.Lost, lostView{(*uint64)(l.Page), l.Bucket, l.FromWords(), l.ToWords(), l.Reason, l.Found})
-	}
-	for _, s := range r.Missing {
-		v.Missing.Spans = append(v.Missing.Spans, [2]int64{s.First, s.Last})
 	}
 	for _, rev := range r.Partial {
 		v.Missing.Partial = append(v.Missing.Partial, rev.String())
@@ -121,9 +119,10 @@ func Salvage(w io.Writer, r *recover.Result) error {
 		t.printf("note: %s\n", Plain(n))
 	}
 	t.losses(r)
+	t.statement(&r.Statement)
 	t.doubts("not taken, since they may have been deleted", r.Doubts)
 	t.doubts("taken, since nothing speaks against them, and nothing proves them (--strict leaves them out)", r.Unproven)
-	t.doubts("copies with other bytes, not taken", r.Conflicts)
+	t.conflicts(r.Conflicts)
 	return t.err
 }
 
@@ -132,7 +131,6 @@ func (t *textWriter) losses(r *recover.Result) {
 		t.printf("nothing is lost\n")
 		return
 	}
-	t.printf("what the tree does not give:\n")
 	var rows [][]string
 	for i, l := range r.Lost {
 		if i == linesShown {
@@ -149,13 +147,14 @@ func (t *textWriter) losses(r *recover.Result) {
 		rows = append(rows, []string{id, shortened([]byte(bucket)), orDash(l.FromWords()), orDash(l.ToWords()), fmt.Sprint(l.Found), Plain(l.Reason)})
 	}
 	if len(rows) > 0 {
+		t.printf("what the tree does not give:\n")
 		t.table([]string{"PAGE", "BUCKET", "FROM", "TO", "FOUND ELSEWHERE", "REASON"}, rows)
 	}
 	if n := len(r.Lost) - linesShown; n > 0 {
 		t.printf("and %d more (-w json lists all)\n", n)
 	}
 	if r.MissingCount > 0 {
-		t.printf("revisions missing for certain: %d, the first %s\n", r.MissingCount, spanWords(r.Missing[0]))
+		t.printf("revisions missing for certain: %d (%s)\n", r.MissingCount, spansWords(r.Missing, r.MissingCount))
 	}
 	if len(r.Partial) > 0 {
 		t.printf("transactions of which operations are missing: %d, the first before revision %s\n", len(r.Partial), r.Partial[0])

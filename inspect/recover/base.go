@@ -40,13 +40,15 @@ type base struct {
 	// cannot be used.
 	behind bool
 	older  *inspect.WalkedTree // of the meta not in use; nil when it is not valid
+
+	unread map[page.ID]error // pages of buckets other than key that the machine did not give
 }
 
 var errByteOrder = errors.New("the file is of a machine of the other byte order, which is not read")
 
 // openBase chooses the tree and reads it. refused is why there is none.
 func openBase(ctx context.Context, f *source.File) (*base, error) {
-	b := &base{file: f, mended: &mendedFile{r: f, size: f.Size()}}
+	b := &base{file: f, mended: &mendedFile{r: f, size: f.Size()}, unread: map[page.ID]error{}}
 	for way := range waysToRoot {
 		for range mendRounds {
 			found, err := b.walk(ctx, way)

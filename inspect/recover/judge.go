@@ -3,6 +3,7 @@ package recover
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 	"slices"
 	"sort"
 
@@ -11,13 +12,33 @@ import (
 	"etcd-forensics/snapdb/page"
 )
 
-// A found is a record that was found outside the tree, and is taken.
+// A found is a record that was found outside the tree.
 type found struct {
 	rev     keyspace.Revision
 	page    page.ID
 	element int
 	in      *snapdb.File
 	inline  *witness // whose bucket key lies inline and holds it; nil for others
+	from    *witness // nil for a page to which the tree does not lead
+	sum     uint64   // of its bytes
+	made    *made    // what a log says of it; nil for others
+	was     string   // where it was taken from, when it is not taken any more
+	instead bool     // it takes the place of a record that the tree has
+}
+
+// origin says where it was found.
+func (f *found) origin() string {
+	switch {
+	case f.was != "":
+		return f.was
+	case f.made != nil:
+		return f.made.by
+	case f.from == nil:
+		return fmt.Sprintf("page %d, to which the tree does not lead", f.page)
+	case f.from.name == "":
+		return f.from.origin
+	}
+	return f.from.name
 }
 
 // A Doubt is a record that was found and is not taken.
@@ -30,10 +51,10 @@ type Doubt struct {
 
 // A verdict is what was decided of all records that were found.
 type verdict struct {
-	taken     []found // in order of revision
-	doubts    []Doubt // in order of revision
-	unproven  []Doubt // taken because nothing speaks against them
-	conflicts []Doubt // copies of taken records that have other bytes
+	taken    []found // in order of revision
+	doubts   []Doubt // in order of revision
+	unproven []Doubt // taken because nothing speaks against them
+	contests []contest
 }
 
 // Why a record is not taken.
@@ -45,13 +66,14 @@ const (
 	doubtBorder      = "of two pages that may be the lost one, one has the record and the other ends before it"
 	doubtContrary    = "what is known of the key says both that it lives and that it was deleted"
 	doubtUnsupported = "nothing speaks against the page, and nothing shows that it was in use"
-	doubtBytes       = "another copy of the record has other bytes"
 )
 
 // A treeView answers what the sound leaves of the tree say of a revision: whether they
 // reach across it, and whether they hold it.
 type treeView interface {
 	spans(rev keyspace.Revision) (spanned, holds bool)
+	// sum is that of the record of a revision that it holds.
+	sum(rev keyspace.Revision) uint64
 }
 
 // judge decides which of the records that were found are taken. Above the compact
@@ -299,11 +321,12 @@ func (s *strays) doubtBorder(x, y int, fates []uint8) {
 // settle decides about the copies of one revision.
 func (s *strays) settle(copies []int32, fates []uint8, possible, supported []bool, losses *lossIndex, tree treeView, v *verdict) {
 	rev := s.records[copies[0]].rev
-	in := losses.at(rev.Append(nil))
-	if len(in) == 0 {
+	if _, holds := tree.spans(rev); holds {
+		s.contest(copies, contest{rev: rev, key: s.records[copies[0]].key.key, taken: theTree, reason: byTree}, tree.sum(rev), v)
 		return
 	}
-	if _, holds := tree.spans(rev); holds {
+	in := losses.at(rev.Append(nil))
+	if len(in) == 0 {
 		return
 	}
 	best, reason := -1, ""
@@ -331,14 +354,29 @@ func (s *strays) settle(copies []int32, fates []uint8, possible, supported []boo
 	if !s.shown(copies, fates, possible, supported) {
 		v.unproven = append(v.unproven, Doubt{rev, s.pages[taken.page].id, taken.key.key, doubtUnsupported})
 	}
-	v.taken = append(v.taken, found{rev: taken.rev, page: s.pages[taken.page].id, element: int(taken.element), in: s.file})
+	chosen := s.find(int32(best))
+	v.taken = append(v.taken, chosen)
 	for _, l := range in {
 		l.Found++
 	}
+	s.contest(copies, contest{rev: rev, key: taken.key.key, taken: chosen.origin(), reason: byCopies}, taken.sum, v)
+}
+
+// find gives the place of a record.
+func (s *strays) find(i int32) found {
+	r := &s.records[i]
+	return found{rev: r.rev, page: s.pages[r.page].id, element: int(r.element), in: s.file, sum: r.sum}
+}
+
+// contest notes the copies that have other bytes than what is taken.
+func (s *strays) contest(copies []int32, c contest, taken uint64, v *verdict) {
 	for _, i := range copies {
-		if r := &s.records[i]; r.sum != taken.sum {
-			v.conflicts = append(v.conflicts, Doubt{rev, s.pages[r.page].id, r.key.key, doubtBytes})
+		if s.records[i].sum != taken {
+			c.copies = append(c.copies, s.find(i))
 		}
+	}
+	if len(c.copies) > 0 && len(v.contests) < maxOdd {
+		v.contests = append(v.contests, c)
 	}
 }
 
@@ -379,8 +417,9 @@ func (s *strays) refuse(i int32, fate uint8, possible []bool) string {
 	return doubtOlder
 }
 
-// better says whether copy x is to be preferred: by how many copies say the same, then
-// by the soundness of the page.
+// better says whether copy x is to be preferred: of a sound page, then by how many copies
+// say the same, since a record is never changed, then that of the page that was written
+// later, since it reaches farther.
 func (s *strays) better(x, y int32, votes map[uint64]int) bool {
 	sound := func(i int32) int {
 		if s.pages[s.records[i].page].sound {
@@ -388,5 +427,6 @@ func (s *strays) better(x, y int32, votes map[uint64]int) bool {
 		}
 		return 0
 	}
-	return cmp.Or(cmp.Compare(votes[s.records[x].sum], votes[s.records[y].sum]), cmp.Compare(sound(x), sound(y))) > 0
+	last := func(i int32) keyspace.Revision { return s.records[s.pages[s.records[i].page].to-1].rev }
+	return cmp.Or(cmp.Compare(sound(x), sound(y)), cmp.Compare(votes[s.records[x].sum], votes[s.records[y].sum]), last(x).Compare(last(y))) > 0
 }

@@ -329,7 +329,7 @@ func (b *base) reconsider() {
 		if l := &b.Tree.Leaves[i]; int(l.Bucket) != b.key || l.ID == 0 || s.class == leafWhole || s.class == leafMisfit {
 			continue
 		}
-		if !r.leaf(i) || len(r.records) <= int(s.records) {
+		if r.leaf(i) != nil || len(r.records) <= int(s.records) {
 			continue
 		}
 		lo, hi := b.Tree.Range(i)

@@ -44,16 +44,25 @@ func (l *Loss) FromWords() string { return boundWords(l.From) }
 func (l *Loss) ToWords() string { return boundWords(l.To) }
 
 func boundWords(key []byte) string {
-	if n := len(key); n > keyspace.RevisionSize && key[n-1] == 0 {
-		if rev, ok := keyspace.DecodeRevision(key[:n-1]); ok {
-			return "after " + rev.String()
-		}
-	}
-	rev, ok := keyspace.DecodeRevision(key)
-	if !ok {
+	rev, behind, ok := boundOf(key)
+	switch {
+	case !ok:
 		return ""
+	case behind:
+		return "after " + rev.String()
 	}
 	return rev.String()
+}
+
+// boundOf reads an end of a range of bucket key, which may lie right behind a key.
+func boundOf(key []byte) (rev keyspace.Revision, behind, ok bool) {
+	if n := len(key); n > keyspace.RevisionSize && key[n-1] == 0 {
+		if rev, ok = keyspace.DecodeRevision(key[:n-1]); ok {
+			return rev, true, true
+		}
+	}
+	rev, ok = keyspace.DecodeRevision(key)
+	return rev, false, ok
 }
 
 // compareLosses puts losses in the order of their keys.

@@ -269,6 +269,8 @@ func (r *rolling) apply(ctx context.Context, order replay.Order) (*replay.Done, 
 // judge holds what came out against what was asked for and what is known.
 func (r *rolling) judge(order replay.Order, done *replay.Done, marks []replay.Mark) error {
 	switch {
+	case order.ToRevision == 0 && done.Index != r.end:
+		return fmt.Errorf("entries up to %d were handed on, and the last one applied is %d", r.end, done.Index)
 	case order.ToRevision > 0 && done.Revision < order.ToRevision:
 		return &RollRefusal{fmt.Sprintf("revision %d is not reached: the entries lead to %d", order.ToRevision, done.Revision), r.whatHelps()}
 	case order.ToRevision > 0:
@@ -303,6 +305,9 @@ func (r *rolling) conclude(ctx context.Context, part string, done *replay.Done) 
 	own, err := inspect.HashKVAt(ctx, sources[0], 0)
 	if err != nil {
 		return err
+	}
+	if size := sources[0].DB.Size(); size != done.Size {
+		return fmt.Errorf("the file that was written has %d bytes, and %d were written", size, done.Size)
 	}
 	if own != r.HashKV {
 		return fmt.Errorf("the file that was written has HashKV %+v, and etcd computed %+v", own, r.HashKV)

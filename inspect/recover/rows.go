@@ -140,6 +140,7 @@ func (b *base) rows(bucket int, lose func(), visit func(row) error) error {
 		}
 		var err error
 		if buf, err = b.Tree.File.ReadPage(l.ID, maxMended, buf); err != nil {
+			b.unread[l.ID] = err
 			continue
 		}
 		var faults snapdb.FaultList
@@ -207,6 +208,18 @@ var rowChecks = map[string]func(key, value []byte) bool{
 		_, err := keyspace.DecodeRole(key, value)
 		return err == nil
 	},
+}
+
+// unreadLosses lists the pages of a bucket other than key that the machine did not give.
+func (b *base) unreadLosses(bucket int) []Loss {
+	var losses []Loss
+	for i := range b.Tree.Leaves {
+		if l := &b.Tree.Leaves[i]; int(l.Bucket) == bucket && b.unread[l.ID] != nil {
+			id := l.ID
+			losses = append(losses, Loss{Page: &id, Bucket: string(b.Tree.Buckets[bucket].Name), Reason: "the page cannot be read: " + b.unread[l.ID].Error()})
+		}
+	}
+	return losses
 }
 
 // otherLosses lists what the tree does not give of the buckets other than key.

@@ -57,7 +57,8 @@ type Result struct {
 	Partial      []keyspace.Revision // revisions of which operations are missing before this one
 	Doubts       []Doubt             // found, and not taken
 	Unproven     []Doubt             // taken because nothing speaks against them
-	Conflicts    []Doubt
+	Conflicts    []Conflict
+	Statement    Statement
 	Helpers      []Helper
 	Notes        []string
 	Findings     []inspect.Finding // of the new file
@@ -78,12 +79,25 @@ func Salvage(ctx context.Context, s *source.Source, opts Options) (*Result, erro
 	if err != nil {
 		return nil, err
 	}
-	j := &job{base: b, opts: opts, result: &Result{File: f.Path, Out: opts.Out, Origin: b.origin, Lost: []Loss{}}}
+	j := &job{base: b, opts: opts, source: s, chosen: map[keyspace.Revision]int{},
+		result: &Result{File: f.Path, Out: opts.Out, Origin: b.origin, Lost: []Loss{}}}
 	if err := j.decide(ctx); err != nil {
 		return nil, err
 	}
+	decided := *j.result
 	if err := j.write(ctx); err != nil {
 		return nil, err
+	}
+	again, err := j.consult(ctx)
+	if err == nil && again {
+		decided.Helpers = j.result.Helpers
+		*j.result = decided
+		if err = j.discard(); err == nil {
+			err = j.write(ctx)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, j.discard())
 	}
 	if how := f.Changed(); how != "" {
 		return nil, errors.Join(fmt.Errorf("%s: the file changed while it was read: %s", f.Path, how), j.discard())
@@ -96,8 +110,20 @@ type job struct {
 	*base
 	opts   Options
 	result *Result
+	source *source.Source
 	self   *witness // the tree itself
 	extras []found  // records of bucket key that the tree lacks, in order of revision
+
+	chosen   map[keyspace.Revision]int // places in extras, until these are in order
+	contests []contest
+	settled  bool // a witness told of all records at or below the compact revision whether they live
+	council  *council
+	hearsay  []hearsay
+
+	// Of what was written: the revisions above the compact revision that are missing, and
+	// those of transactions of which operations are.
+	missing    []Span
+	partialAll []keyspace.Revision
 }
 
 // decide settles which records to take.
@@ -117,10 +143,8 @@ func (j *job) decide(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(losses.losses) > 0 {
-		if err := j.search(ctx, losses, witnesses); err != nil {
-			return err
-		}
+	if err := j.search(ctx, losses, witnesses); err != nil {
+		return err
 	}
 	r.Lost = append(slices.Clone(losses.losses), j.otherLosses()...)
 	return nil
@@ -136,6 +160,9 @@ func (j *job) metaWhole() bool {
 func (j *job) witnesses(ctx context.Context, losses *lossIndex) ([]*witness, error) {
 	var all []*witness
 	for _, s := range j.opts.With {
+		if s.DB == nil && len(s.Received) == 0 && len(s.WAL) > 0 {
+			continue // a log by itself
+		}
 		f, err := inspect.BackendFile(ctx, s, j.opts.Limits)
 		if err != nil {
 			return nil, Refusal{err}
@@ -150,6 +177,9 @@ func (j *job) witnesses(ctx context.Context, losses *lossIndex) ([]*witness, err
 				return nil, Refusal{err}
 			}
 			return nil, err
+		}
+		if w.until < math.MaxInt64 {
+			j.result.Notes = append(j.result.Notes, fmt.Sprintf("%s is relied on up to revision %d: behind it nothing shows that the two go on alike", w.name, w.until))
 		}
 		all = append(all, w)
 	}
@@ -167,43 +197,71 @@ func (j *job) witnesses(ctx context.Context, losses *lossIndex) ([]*witness, err
 // pages to which it does not lead.
 func (j *job) search(ctx context.Context, losses *lossIndex, witnesses []*witness) error {
 	bounds, finished := j.compactedBounds()
-	s, err := j.collect(ctx, losses, bounds, finished)
-	if err != nil {
-		return err
-	}
-	v := s.judge(losses, &leafView{witness: j.self})
-	if j.opts.Strict {
-		v.leaveOut()
-	}
-	taken := map[keyspace.Revision]bool{}
-	settled := false
-	for _, w := range witnesses {
-		t, err := w.testify(ctx, losses, finished)
+	var v verdict
+	if len(losses.losses) > 0 {
+		s, err := j.collect(ctx, losses, bounds, finished)
 		if err != nil {
 			return err
 		}
-		if t.settles && !settled {
-			settled = true
+		v = s.judge(losses, &leafView{witness: j.self})
+	}
+	if j.opts.Strict {
+		v.leaveOut()
+	}
+	for _, w := range witnesses {
+		t := testimony{taken: w.fills}
+		if len(losses.losses) > 0 {
+			var err error
+			if t, err = w.testify(ctx, losses, finished); err != nil {
+				return err
+			}
+		}
+		if t.settles && !j.settled {
+			j.settled = true
 			v.taken = slices.DeleteFunc(v.taken, func(f found) bool { return decided(f.rev, finished) })
 		}
 		for _, f := range t.taken {
-			if !taken[f.rev] {
-				taken[f.rev] = true
+			if j.take(f) {
 				w.taken++
-				j.extras = append(j.extras, f)
 			}
 		}
+		j.hearsay = append(j.hearsay, t.hearsay...)
+		j.contests = append(j.contests, w.differing...)
 	}
-	witnessed := maps.Clone(taken)
+	j.hearsay = slices.DeleteFunc(j.hearsay, func(h hearsay) bool {
+		_, taken := j.chosen[place(h.rev)]
+		return taken || j.settled && decided(h.rev, finished)
+	})
+	j.hearsay = j.hearsay[:min(len(j.hearsay), keysFollowed)]
+	witnessed := maps.Clone(j.chosen)
 	for _, f := range v.taken {
-		if !taken[f.rev] {
-			taken[f.rev] = true
-			j.extras = append(j.extras, f)
-		}
+		j.take(f)
 	}
 	slices.SortFunc(j.extras, func(x, y found) int { return cmp.Or(x.rev.Compare(y.rev), cmp.Compare(x.page, y.page)) })
-	j.count(losses, witnesses, v, taken, witnessed, settled, finished)
+	j.contests = append(j.contests, v.contests...)
+	j.count(losses, witnesses, v, witnessed, finished)
 	return nil
+}
+
+// take takes a record that was found, unless there is one of its revision: the trees of
+// other databases come first, in the order in which they were given, then that of an older
+// transaction, then pages to which no tree leads.
+func (j *job) take(f found) bool {
+	n, there := j.chosen[place(f.rev)]
+	if !there {
+		j.chosen[place(f.rev)] = len(j.extras)
+		j.extras = append(j.extras, f)
+		return true
+	}
+	if first := &j.extras[n]; first.sum != f.sum && len(j.contests) < maxOdd {
+		j.contests = append(j.contests, contest{rev: f.rev, taken: first.origin(), reason: byOrigin, copies: []found{f}})
+	}
+	return false
+}
+
+// place gives a revision without what is done there: two records of it cannot both be.
+func place(rev keyspace.Revision) keyspace.Revision {
+	return keyspace.Revision{Main: rev.Main, Sub: rev.Sub}
 }
 
 // leaveOut makes doubts of what was taken because nothing speaks against it.
@@ -227,7 +285,7 @@ func (j *job) compactedBounds() (compacted, finished int64) {
 	return j.CompactRevision(), j.Finished
 }
 
-func (j *job) count(losses *lossIndex, witnesses []*witness, v verdict, taken, witnessed map[keyspace.Revision]bool, settled bool, finished int64) {
+func (j *job) count(losses *lossIndex, witnesses []*witness, v verdict, witnessed map[keyspace.Revision]int, finished int64) {
 	r := j.result
 	for i := range losses.losses {
 		losses.losses[i].Found = 0
@@ -246,13 +304,18 @@ func (j *job) count(losses *lossIndex, witnesses []*witness, v verdict, taken, w
 			r.Helpers = append(r.Helpers, Helper{name, w.taken})
 		}
 	}
-	r.Doubts = slices.DeleteFunc(v.doubts, func(d Doubt) bool { return taken[d.Revision] || settled && decided(d.Revision, finished) })
+	r.Doubts = slices.DeleteFunc(v.doubts, func(d Doubt) bool {
+		_, taken := j.chosen[place(d.Revision)]
+		return taken || j.settled && decided(d.Revision, finished)
+	})
 	taking := map[keyspace.Revision]bool{}
 	for _, f := range v.taken {
 		taking[f.rev] = true
 	}
-	r.Unproven = slices.DeleteFunc(v.unproven, func(d Doubt) bool { return !taking[d.Revision] || witnessed[d.Revision] })
-	r.Conflicts = v.conflicts
+	r.Unproven = slices.DeleteFunc(v.unproven, func(d Doubt) bool {
+		_, proven := witnessed[place(d.Revision)]
+		return !taking[d.Revision] || proven
+	})
 }
 
 // decided says whether a witness that holds all up to the compact revision tells of a

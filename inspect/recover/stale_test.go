@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"go.etcd.io/bbolt"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"etcd-forensics/inspect/recover"
 	"etcd-forensics/snapdb"
@@ -56,21 +55,6 @@ func (s *store) update(do func(*bbolt.Tx) error) {
 	}
 }
 
-// message encodes a KeyValue.
-func message(kv *keyspace.KeyValue) []byte {
-	var b []byte
-	b = protowire.AppendBytes(protowire.AppendTag(b, 1, protowire.BytesType), kv.Key)
-	for num, v := range []int64{2: kv.CreateRevision, 3: kv.ModRevision, 4: kv.Version} {
-		if num > 1 && v != 0 {
-			b = protowire.AppendVarint(protowire.AppendTag(b, protowire.Number(num), protowire.VarintType), uint64(v))
-		}
-	}
-	if len(kv.Value) > 0 {
-		b = protowire.AppendBytes(protowire.AppendTag(b, 5, protowire.BytesType), kv.Value)
-	}
-	return b
-}
-
 // write commits n revisions: updates of keys that stay, and keys that come and go, as
 // events do.
 func (s *store) write(n int) {
@@ -99,7 +83,7 @@ func (s *store) write(n int) {
 				s.keys[key] = kv
 			}
 			s.history[key] = append(s.history[key], rev)
-			if err := b.Put(rev.Append(nil), message(kv)); err != nil {
+			if err := b.Put(rev.Append(nil), kv.Append(nil)); err != nil {
 				return err
 			}
 		}

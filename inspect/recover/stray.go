@@ -83,6 +83,15 @@ func (f *keyFacts) see(rev keyspace.Revision, kv *keyspace.KeyValue, finished in
 // sumSeed makes equal bytes equal sums within one run; nothing else depends on them.
 var sumSeed = maphash.MakeSeed()
 
+// sumOf sums up the bytes of a record.
+func sumOf(rec *record) uint64 {
+	var h maphash.Hash
+	h.SetSeed(sumSeed)
+	h.Write(rec.Key)
+	h.Write(rec.Value)
+	return h.Sum64()
+}
+
 // A strayReader collects pages.
 type strayReader struct {
 	base     *base
@@ -214,12 +223,8 @@ func (r *strayReader) take(id page.ID) {
 			key = &keyFacts{key: append([]byte(nil), rec.kv.Key...)}
 			s.keys[string(rec.kv.Key)] = key
 		}
-		var h maphash.Hash
-		h.SetSeed(sumSeed)
-		h.Write(rec.Key)
-		h.Write(rec.Value)
 		s.records = append(s.records, strayRecord{rev: rec.rev, create: rec.kv.CreateRevision, version: rec.kv.Version, key: key,
-			sum: h.Sum64(), page: int32(len(s.pages)), element: int32(rec.Index),
+			sum: sumOf(rec), page: int32(len(s.pages)), element: int32(rec.Index),
 			orphan: rec.kv.Lease != 0 && s.leases != nil && !s.leases[rec.kv.Lease]})
 	}
 	p.to = len(s.records)

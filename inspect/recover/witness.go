@@ -5,10 +5,12 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 
 	"etcd-forensics/snapdb"
 	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/snapdb/page"
 )
 
 // A witness is another database of the same cluster, or the tree of an older
@@ -19,10 +21,20 @@ type witness struct {
 	order    []int32
 	complete bool // nothing of its bucket key is lost
 	taken    int64
+
+	err error // of reading a page again; see each
+
+	// until is the last revision that it is relied on for.
+	until int64
+	// fills are records above the compact revision that it has and the tree lacks, where
+	// no page is damaged.
+	fills []found
+	// differing are its records that the tree has with other bytes.
+	differing []contest
 }
 
 func newWitness(b *base, name string) *witness {
-	return &witness{base: b, name: name, order: b.order(), complete: len(b.losses()) == 0}
+	return &witness{base: b, name: name, order: b.order(), complete: len(b.losses()) == 0, until: math.MaxInt64}
 }
 
 // olderWitness reads the tree of the meta that is not in use.
@@ -30,7 +42,7 @@ func (b *base) olderWitness(ctx context.Context) (*witness, error) {
 	if b.older == nil {
 		return nil, nil
 	}
-	o := &base{file: b.file, mended: b.mended, db: b.older.Tree.File, WalkedTree: b.older, origin: "the tree of an older transaction"}
+	o := &base{file: b.file, mended: b.mended, db: b.older.Tree.File, WalkedTree: b.older, origin: "the tree of an older transaction", unread: map[page.ID]error{}}
 	if err := o.read(ctx); err != nil || o.key < 0 {
 		return nil, err
 	}
@@ -38,7 +50,8 @@ func (b *base) olderWitness(ctx context.Context) (*witness, error) {
 }
 
 // each gives the proven records of bucket key in key order, from a leaf that may hold
-// key on. A record is valid until the next.
+// key on. A record is valid until the next. It ends early when a page that was read before
+// is not given back by the machine: then err says so.
 func (w *witness) each(key []byte) iter.Seq[*record] {
 	return func(yield func(*record) bool) {
 		r := leafReader{base: w.base}
@@ -55,8 +68,8 @@ func (w *witness) each(key []byte) iter.Seq[*record] {
 			return w.leaves[i].last.Compare(rev)
 		})
 		for _, i := range w.order[first:] {
-			if !r.leaf(int(i)) {
-				continue
+			if w.err = r.leaf(int(i)); w.err != nil {
+				return
 			}
 			for k := range r.records {
 				if !yield(&r.records[k]) {
@@ -75,16 +88,16 @@ type leafReader struct {
 	records  []record
 }
 
-// leaf reads leaf i; false when the machine does not give it back.
-func (r *leafReader) leaf(i int) bool {
+// leaf reads leaf i.
+func (r *leafReader) leaf(i int) error {
 	var sound bool
 	var err error
 	r.records = r.records[:0]
 	if r.buf, r.elements, sound, err = r.readLeaf(i, r.buf, r.elements[:0]); err != nil {
-		return false
+		return fmt.Errorf("page %d: %w", r.Tree.Leaves[i].ID, err)
 	}
 	r.records, _ = provenOn(r.Tree.Leaves[i].ID, r.elements, sound, len(r.buf), r.records)
-	return true
+	return nil
 }
 
 // inline reads the leaf of a bucket without pages of its own.
@@ -100,6 +113,8 @@ type testimony struct {
 	// settles is set when the witness says of every record at or below the compact
 	// revision whether it lives.
 	settles bool
+	// hearsay are records at or below the compact revision of which it does not know that.
+	hearsay []hearsay
 }
 
 // testify gives the records of the lost ranges that a witness proves. Above the compact
@@ -108,7 +123,7 @@ type testimony struct {
 // revision, and has itself compacted no further, knows.
 func (w *witness) testify(ctx context.Context, losses *lossIndex, compacted int64) (testimony, error) {
 	// A compaction under way has taken tombstones, and may have left what they deleted.
-	knows := w.complete && w.lastRevision().Main >= compacted && w.Scheduled <= w.Finished
+	knows := w.complete && min(w.lastRevision().Main, w.until) >= compacted && w.Scheduled <= w.Finished
 	t := testimony{settles: knows && w.CompactRevision() <= compacted}
 	pending := map[string]found{} // by key, at or below the compact revision
 	n := 0
@@ -117,19 +132,26 @@ func (w *witness) testify(ctx context.Context, losses *lossIndex, compacted int6
 			return t, ctx.Err()
 		}
 		if rec.rev.Main <= compacted {
-			if knows {
-				w.follow(rec, losses, pending, compacted)
-			}
+			w.follow(rec, losses, pending, compacted)
 			continue
 		}
-		if len(losses.at(rec.Key)) > 0 {
+		if rec.rev.Main <= w.until && len(losses.at(rec.Key)) > 0 {
 			t.taken = append(t.taken, w.find(rec))
 		}
 	}
-	for _, f := range pending {
-		t.taken = append(t.taken, f)
+	if w.err != nil {
+		return t, w.err
+	}
+	t.taken = append(t.taken, w.fills...)
+	for key, f := range pending {
+		if knows {
+			t.taken = append(t.taken, f)
+		} else if !f.rev.Tombstone && f.rev.Main <= w.until {
+			t.hearsay = append(t.hearsay, hearsay{f.rev, []byte(key), f.origin()})
+		}
 	}
 	slices.SortFunc(t.taken, func(x, y found) int { return x.rev.Compare(y.rev) })
+	slices.SortFunc(t.hearsay, func(x, y hearsay) int { return x.rev.Compare(y.rev) })
 	return t, nil
 }
 
@@ -145,59 +167,11 @@ func (w *witness) follow(rec *record, losses *lossIndex, pending map[string]foun
 
 // find notes where a record lies. rec.page is that of the leaf read last.
 func (w *witness) find(rec *record) found {
-	f := found{rev: rec.rev, page: rec.page, element: rec.Index, in: w.Tree.File}
+	f := found{rev: rec.rev, page: rec.page, element: rec.Index, in: w.Tree.File, from: w, sum: sumOf(rec)}
 	if w.Tree.Buckets[w.key].Inline != nil {
 		f.inline = w
 	}
 	return f
-}
-
-// foreignError says why a database is none of the same cluster.
-type foreignError struct{ name, why string }
-
-func (e foreignError) Error() string {
-	return fmt.Sprintf("%s is not of the same cluster: %s", e.name, e.why)
-}
-
-// agree holds what both have against each other: the records of bucket key are the same
-// on all members of a cluster, but for what each has compacted.
-func (w *witness) agree(ctx context.Context, b *witness, losses *lossIndex) error {
-	from := max(w.CompactRevision(), b.CompactRevision())
-	to := min(w.lastRevision().Main, b.lastRevision().Main)
-	theirs, stop := iter.Pull(w.each(nil))
-	defer stop()
-	common := 0
-	missing := func(rev keyspace.Revision, where string) error {
-		return foreignError{w.name, fmt.Sprintf("revision %s is missing in %s", rev, where)}
-	}
-	their, ok := theirs()
-	n := 0
-	for mine := range b.each(nil) {
-		if n++; n%4096 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		for ok && their.rev.Compare(mine.rev) < 0 {
-			if rev := their.rev; rev.Main > from && rev.Main <= to && len(losses.at(their.Key)) == 0 {
-				return missing(rev, "the file")
-			}
-			their, ok = theirs()
-		}
-		if !ok || their.rev.Compare(mine.rev) > 0 {
-			if rev := mine.rev; rev.Main > from && rev.Main <= to && w.complete {
-				return missing(rev, "it")
-			}
-			continue
-		}
-		if !bytes.Equal(their.Key, mine.Key) || !bytes.Equal(their.Value, mine.Value) {
-			return foreignError{w.name, fmt.Sprintf("revision %s is another there", mine.rev)}
-		}
-		common++
-		their, ok = theirs()
-	}
-	if common == 0 {
-		return foreignError{w.name, "the two have no revision in common"}
-	}
-	return nil
 }
 
 // A leafView answers what the whole leaves of a tree say of a revision.
@@ -222,13 +196,20 @@ func (v *leafView) spans(rev keyspace.Revision) (spanned, holds bool) {
 		return n > 0 && v.meet(v.order[n-1], i), false
 	}
 	if v.held != i {
-		if !v.reader.leaf(int(i)) {
+		if v.reader.leaf(int(i)) != nil {
+			v.held = -1
 			return false, false
 		}
 		v.held = i
 	}
 	_, holds = slices.BinarySearchFunc(v.reader.records, rev, func(r record, rev keyspace.Revision) int { return r.rev.Compare(rev) })
 	return state.class == leafWhole, holds
+}
+
+// sum implements treeView; rev is the one that spans was asked for last.
+func (v *leafView) sum(rev keyspace.Revision) uint64 {
+	i, _ := slices.BinarySearchFunc(v.reader.records, rev, func(r record, rev keyspace.Revision) int { return r.rev.Compare(rev) })
+	return sumOf(&v.reader.records[i])
 }
 
 // meet says whether nothing can lie between the last key of leaf i and the first of leaf

@@ -12,6 +12,7 @@ import (
 	"etcd-forensics/inspect/scratch"
 	"etcd-forensics/inspect/source"
 	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/snapdb/page"
 	"etcd-forensics/snapdb/rebuild"
 )
 
@@ -80,7 +81,7 @@ func (j *job) finish(w *rebuild.Writer) (err error) {
 	return nil
 }
 
-// discard removes what is not complete.
+// discard removes what is not complete, or what is complete and has its name.
 func (j *job) discard() error {
 	if err := os.Remove(j.partial()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -92,16 +93,13 @@ func (j *job) discard() error {
 func (j *job) publish(ctx context.Context) error {
 	err := j.examine(ctx)
 	if err == nil {
-		if _, there := os.Lstat(j.opts.Out); there == nil {
-			err = fmt.Errorf("%s exists already", j.opts.Out)
-		} else {
-			err = os.Rename(j.partial(), j.opts.Out)
-		}
+		j.result.Conflicts = conflicts(j.contests)
+		err = j.state(ctx)
 	}
-	if err != nil {
-		return errors.Join(err, j.discard())
+	if err == nil {
+		err = appear(j.partial(), j.opts.Out)
 	}
-	return nil
+	return errors.Join(err, j.discard())
 }
 
 // examine inspects the new file as any other. What the pages of it say must be sound;
@@ -162,6 +160,7 @@ func (j *job) fill(ctx context.Context, w *rebuild.Writer) error {
 		if err := p.base.rows(p.bucket, func() { left++ }, func(x row) error { return w.Put(x.key, x.value) }); err != nil {
 			return err
 		}
+		r.Lost = append(r.Lost, p.base.unreadLosses(p.bucket)...)
 		if left > 0 {
 			holder := p.base.Tree.Buckets[p.bucket].Holder
 			r.Lost = append(r.Lost, Loss{Page: &holder, Bucket: string(p.path[len(p.path)-1]), Reason: fmt.Sprintf("%d records that are not as etcd writes them", left)})
@@ -200,7 +199,7 @@ var etcdBuckets = []string{
 // names.
 func (j *job) olderPlans(names map[string]bool) []bucketPlan {
 	var plans []bucketPlan
-	old := &base{file: j.file, mended: j.mended, db: j.older.Tree.File, WalkedTree: j.older, key: -1}
+	old := &base{file: j.file, mended: j.mended, db: j.older.Tree.File, WalkedTree: j.older, key: -1, unread: map[page.ID]error{}}
 	for _, p := range old.bucketPlans() {
 		if _, known := rowChecks[string(p.path[0])]; known && len(p.path) == 1 && !names[string(p.path[0])] {
 			names[string(p.path[0])] = true
@@ -228,10 +227,11 @@ func (j *job) fillKey(ctx context.Context, w *rebuild.Writer) error {
 		if n++; n%4096 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := extras.before(&rec.rev, put); err != nil {
+		replaced, err := extras.before(&rec.rev, put)
+		if err != nil {
 			return err
 		}
-		if rec.rev.Compare(last) <= 0 {
+		if rec.rev.Compare(last) <= 0 || replaced {
 			continue
 		}
 		last = rec.rev
@@ -239,7 +239,12 @@ func (j *job) fillKey(ctx context.Context, w *rebuild.Writer) error {
 			return err
 		}
 	}
-	return extras.before(nil, put)
+	if j.self.err != nil {
+		return j.self.err
+	}
+	_, err := extras.before(nil, put)
+	j.missing, j.partialAll = h.missing, h.partial
+	return err
 }
 
 // An extraReader gives the records that were found outside the tree, in order.
@@ -250,31 +255,39 @@ type extraReader struct {
 	buf      []byte
 }
 
-// before puts the records before rev, nil for all that are left, and passes over rev
-// itself, which the tree has.
-func (x *extraReader) before(rev *keyspace.Revision, put func(key, value []byte, rev keyspace.Revision) error) error {
+// before puts the records before rev, nil for all that are left. Of rev itself, which the
+// tree has, it puts what has been decided to be in its place, and says so.
+func (x *extraReader) before(rev *keyspace.Revision, put func(key, value []byte, rev keyspace.Revision) error) (replaced bool, err error) {
 	for len(x.found) > 0 {
 		f := x.found[0]
-		if rev != nil && f.rev.Compare(*rev) > 0 {
-			return nil
+		order := -1
+		if rev != nil {
+			order = f.rev.Compare(*rev)
+		}
+		if order > 0 {
+			return replaced, nil
 		}
 		x.found = x.found[1:]
-		if rev != nil && f.rev.Compare(*rev) == 0 {
+		if order == 0 && !f.instead {
 			continue
 		}
+		replaced = replaced || order == 0
 		rec, ok := x.read(f)
 		if !ok {
-			return fmt.Errorf("revision %s can no longer be read from page %d", f.rev, f.page)
+			return false, fmt.Errorf("revision %s can no longer be read from page %d", f.rev, f.page)
 		}
 		if err := put(rec.Key, rec.Value, rec.rev); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return replaced, nil
 }
 
 // read reads a record from its page, which was read before.
 func (x *extraReader) read(f found) (record, bool) {
+	if f.made != nil {
+		return f.made.record(f.rev), true
+	}
 	if x.elements == nil || x.page.page != f.page || x.page.in != f.in {
 		records, ok := x.readPage(f)
 		if !ok {
@@ -313,6 +326,8 @@ type holes struct {
 	before    keyspace.Revision
 	compacted int64
 	begun     bool
+	missing   []Span
+	partial   []keyspace.Revision
 }
 
 func (h *holes) next(rev keyspace.Revision) {
@@ -323,12 +338,16 @@ func (h *holes) next(rev keyspace.Revision) {
 	same := h.begun && rev.Main == h.before.Main
 	if gap := rev.Main - h.before.Main - 1; !same && gap > 0 {
 		r.MissingCount += gap
+		h.missing = append(h.missing, Span{h.before.Main + 1, rev.Main - 1})
 		if len(r.Missing) < spansListed {
 			r.Missing = append(r.Missing, Span{h.before.Main + 1, rev.Main - 1})
 		}
 	}
-	if (!same && rev.Sub > 0 || same && rev.Sub != h.before.Sub+1) && len(r.Partial) < spansListed {
-		r.Partial = append(r.Partial, rev)
+	if !same && rev.Sub > 0 || same && rev.Sub != h.before.Sub+1 {
+		h.partial = append(h.partial, rev)
+		if len(r.Partial) < spansListed {
+			r.Partial = append(r.Partial, rev)
+		}
 	}
 	h.before, h.begun = rev, true
 }
