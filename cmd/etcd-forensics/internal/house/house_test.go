@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -185,15 +186,10 @@ func TestDocumentsNameWhatIsThere(t *testing.T) {
 			t.Errorf("the Makefile has no target %s", target)
 		}
 	}
-	for _, doc := range []string{"README.md", "docs/architecture.md", "docs/performance.md", "docs/recovery.md", "report/schema.md"} {
+	for _, doc := range documents(t) {
 		for _, m := range regexp.MustCompile("`make ([a-z-]+)").FindAllStringSubmatch(read(t, doc), -1) {
 			if !regexp.MustCompile(`(?m)^` + m[1] + `:`).MatchString(makefile) {
 				t.Errorf("%s names make %s, which is not there", doc, m[1])
-			}
-		}
-		for _, m := range regexp.MustCompile(`\]\(([a-zA-Z][^):]*)\)`).FindAllStringSubmatch(read(t, doc), -1) {
-			if _, err := os.Stat(filepath.Join(root, filepath.Dir(doc), m[1])); err != nil {
-				t.Errorf("%s links to %s, which is not there", doc, m[1])
 			}
 		}
 	}
@@ -203,6 +199,54 @@ func TestDocumentsNameWhatIsThere(t *testing.T) {
 			t.Errorf("docs/architecture.md does not mention %s", pkg)
 		}
 	}
+}
+
+// documents are all texts for readers.
+func documents(t *testing.T) []string {
+	t.Helper()
+	list, err := fs.Glob(os.DirFS(root), "docs/*.md")
+	if err != nil || len(list) < 10 {
+		t.Fatalf("documents %q: %v", list, err)
+	}
+	return append(list, "README.md", "report/schema.md")
+}
+
+// TestLinksLeadSomewhere: to a file that is there and a heading in it, from README to
+// every document.
+func TestLinksLeadSomewhere(t *testing.T) {
+	linked := map[string]bool{}
+	for _, doc := range documents(t) {
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`).FindAllStringSubmatch(read(t, doc), -1) {
+			target := doc
+			if m[1] != "" {
+				target = path.Join(path.Dir(doc), m[1])
+			}
+			if _, err := os.Stat(filepath.Join(root, target)); err != nil {
+				t.Errorf("%s links to %s, which is not there", doc, m[1])
+				continue
+			}
+			linked[target] = linked[target] || target != doc
+			if m[2] != "" && !slices.Contains(anchors(read(t, target)), m[2]) {
+				t.Errorf("%s links to #%s in %s, which is not there", doc, m[2], target)
+			}
+		}
+	}
+	for _, doc := range documents(t) {
+		if !linked[doc] && doc != "README.md" {
+			t.Errorf("nothing links to %s", doc)
+		}
+	}
+}
+
+// anchors are the names that GitHub gives to the headings of a document.
+func anchors(text string) []string {
+	var list []string
+	text = regexp.MustCompile("(?s)```.*?```").ReplaceAllString(text, "")
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		name := regexp.MustCompile(`[^\p{L}\p{N}_ -]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		list = append(list, strings.ReplaceAll(name, " ", "-"))
+	}
+	return list
 }
 
 func read(t *testing.T, path string) string {
