@@ -19,6 +19,18 @@ var fileSymptoms = []Symptom{
 			says("cannot write to member directory"), says("cannot write to data directory"),
 		},
 	},
+	{ // etcd v3.5.21, etcdserver/raft.go, mvcc/backend/batch_tx.go
+		Name: "disk-full", Severity: inspect.SeverityError,
+		Means: "the file system is full: etcd ends when it cannot save entries or commit to the database",
+		Shows: "nothing: the free space of the original is not in a copy; a log that ends in a write that was cut short is a trace",
+		on:    nowhere,
+		Do: []string{
+			"copy the data directory elsewhere, see what takes the room (`du`), and make the file system larger or move other files off it; never delete .wal or .snap files",
+			"start it again: etcd itself drops a last write that was cut short",
+			"see what the database is full of: `etcd-forensics keys`",
+		},
+		patterns: []pattern{says("no space left on device")},
+	},
 	{
 		Name: "data-dir-mode", Severity: inspect.SeverityWarning,
 		Means: "the data directory may be entered by others than its owner; etcd wants mode 0700 and goes on",
