@@ -109,6 +109,9 @@ versions: ## start the servers of 3.4 to 3.8 on every fixture, compare with what
 golden: ## rewrite the golden files; the diff is part of the change
 	$(GO) test ./report -update
 
+picture: ## take the documents' picture of the HTML report, docs/report.png, anew (needs chromium)
+	$(GO) test ./report -run PictureOfTheReport -count 1 -picture $(abspath docs/report.png)
+
 tools: ## install what the optional steps use (Debian)
 	apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev etcd-server etcd-client shellcheck chromium
 
@@ -118,4 +121,4 @@ full: ## verify, and a skip is a failure
 clean: ## remove what was built
 	rm -rf $(BUILD) $(BINARY)
 
-.PHONY: help build man completions release demo test lint race small verify bench bench-scale mutants fuzz fixtures versions golden tools full clean
+.PHONY: help build man completions release demo test lint race small verify bench bench-scale mutants fuzz fixtures versions golden picture tools full clean

@@ -56,9 +56,11 @@ const (
 	laneHeight = 84.0
 	laneBar    = 38.0 // from the lane's top to its bar
 	barHeight  = 16.0
-	markStep   = 5.0  // marks nearer to each other are one
-	termStep   = 58.0 // labels of terms nearer to each other are left out
-	leastPart  = 3.0  // width of a stretch with anything in it
+	markStep   = 5.0 // marks nearer to each other are one
+	leastPart  = 3.0 // width of a stretch with anything in it
+
+	termPadding = 4.0 // from a term's mark to its label
+	termLetter  = 6.5 // room for one character of it
 )
 
 // An axis maps indexes to the picture.
@@ -198,7 +200,7 @@ func (l *htmlLane) mark(w *inspect.WAL, a axis, top float64) {
 	}
 	at := map[spot]int{}
 	counts := map[spot]int{}
-	lastTerm := -termStep
+	labelEnd := 0.0 // of the last term's
 	for _, e := range w.Timeline {
 		class, index := markClasses[e.Event], e.Index
 		if e.Event == inspect.EventFault && w.Fault != nil {
@@ -217,15 +219,21 @@ func (l *htmlLane) mark(w *inspect.WAL, a axis, top float64) {
 		y := top + laneBar + barHeight
 		if class == "m-leader" {
 			y = top + laneBar
-			if e.Term != nil && x-lastTerm >= termStep && x < axisLeft+axisWidth-termStep/2 {
-				l.Terms = append(l.Terms, htmlTick{coordinate(x + 4), fmt.Sprintf("term %d", *e.Term), "start"})
-				lastTerm = x
+			if x < labelEnd { // the newer one counts
+				l.Terms, labelEnd = l.Terms[:len(l.Terms)-1], 0
+			}
+			if label := "term " + number(e.Term); e.Term != nil && x+labelWidth(label) <= axisLeft+axisWidth {
+				l.Terms = append(l.Terms, htmlTick{coordinate(x + termPadding), label, "start"})
+				labelEnd = x + labelWidth(label)
 			}
 		}
 		at[here] = len(l.Marks)
 		l.Marks = append(l.Marks, htmlMark{fmt.Sprintf("M%.1f %.1f%s", x, y, markShapes[class]), class, eventTitle(e, *index)})
 	}
 }
+
+// labelWidth is the room that a term's label takes behind its mark.
+func labelWidth(label string) float64 { return termPadding + termLetter*float64(len(label)) }
 
 func eventTitle(e inspect.LogEvent, index uint64) string {
 	s := fmt.Sprintf("index %d: %s", index, shownTo(e.What, 160))
