@@ -36,5 +36,6 @@
 //	/0/version                    3.5.0
 //
 // (etcdserver/api/membership/storev2.go, v3.7.3). From 3.6 on nothing else is
-// written there, 3.7 does not read the file any more and 3.8 does not write it.
+// written there, 3.7 does not read the file any more and 3.8 does not write it (v3.8.0-alpha.0
+// still does).
 package snapfile
