@@ -136,6 +136,53 @@ func TestImportsFollowTheArrows(t *testing.T) {
 	}
 }
 
+// TestArrowsAreThoseOfTheDocument holds the block of arrows in docs/architecture.md to
+// the table. It calls packages by the ends of their paths.
+func TestArrowsAreThoseOfTheDocument(t *testing.T) {
+	drawn := map[string][]string{}
+	for _, m := range regexp.MustCompile(`(?m)^([a-z/, -]+?) +-> ([^;(\n]+)`).FindAllStringSubmatch(read(t, "docs/architecture.md"), -1) {
+		for from := range strings.SplitSeq(m[1], ", ") {
+			drawn[fullPath(t, from)] = []string{}
+			for to := range strings.SplitSeq(strings.TrimSpace(m[2]), ", ") {
+				switch to {
+				case "nothing of ours":
+				case "readers":
+					drawn[fullPath(t, from)] = append(drawn[fullPath(t, from)], readers...)
+				default:
+					drawn[fullPath(t, from)] = append(drawn[fullPath(t, from)], fullPath(t, to))
+				}
+			}
+		}
+	}
+	for pkg, allowed := range arrows {
+		got, known := drawn[pkg]
+		if want := slices.Sorted(slices.Values(allowed)); !known || !slices.Equal(slices.Sorted(slices.Values(got)), want) {
+			t.Errorf("docs/architecture.md draws %s -> %q, the table has %q", pkg, got, want)
+		}
+	}
+}
+
+// fullPath finds the package whose path is this or ends so.
+func fullPath(t *testing.T, name string) string {
+	t.Helper()
+	found := ""
+	for pkg := range arrows {
+		if pkg == name {
+			return pkg
+		}
+		if strings.HasSuffix(pkg, "/"+name) {
+			if found != "" {
+				t.Errorf("%s and %s are both called %s", found, pkg, name)
+			}
+			found = pkg
+		}
+	}
+	if found == "" {
+		t.Errorf("docs/architecture.md draws %s, which is no package", name)
+	}
+	return found
+}
+
 func TestNothingThatReadsEvidenceCanWriteOrMapIt(t *testing.T) {
 	writes := regexp.MustCompile(`\bos\.(OpenFile|Create|CreateTemp|WriteFile|Rename|Remove|RemoveAll|Mkdir|MkdirAll|Truncate|Chmod|Chtimes)\b|\b(bbolt|bolt|wal|backend|mvcc)\.(Open|New|NewStore)\b`)
 	for _, f := range sourceFiles(t) {
