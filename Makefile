@@ -57,7 +57,7 @@ demo: build ## unpack a real cluster of three that crashed, and inspect it
 	./$(BINARY) inspect $(BUILD)/demo
 
 test: ## all tests
-	$(GO) test ./...
+	$(GO) test -timeout 20m ./...
 
 lint: ## format, vet, tidy
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt"; exit 1; }

@@ -359,7 +359,7 @@ var catalogue = map[Code]entry{
 		"nothing is lost as long as the database is sound: etcd falls back to an older snapshot and the WAL"},
 	CodeSnapMissing: {SeverityWarning, false,
 		"the WAL records a snapshot whose .snap file is not there",
-		"the WAL's snapshot records against the files in snap; from 3.8 on there are none",
+		"the WAL's snapshot records against the files in snap; a release of 3.8 leaves none",
 		"nothing is lost as long as the database is sound; 3.4 to 3.6 fall back to an older snapshot and need the WAL from there on"},
 	CodeSnapLeftover: {SeverityNote, false,
 		"a file in the member's directories that etcd does not read",

@@ -167,8 +167,8 @@ func (x *examination) unread(index uint64) bool {
 	})
 }
 
-// writesSnaps says whether the version that wrote the data writes .snap files:
-// 3.8 does not any more.
+// writesSnaps says whether the version that wrote the data must have left .snap files:
+// 3.8 does not write them any more (its first alpha still did).
 func (x *examination) writesSnaps() bool {
 	b := x.member.Backend
 	if b == nil || b.ClusterVersion == nil {

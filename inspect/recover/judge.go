@@ -191,8 +191,8 @@ func (r *strayRecord) chainFate(finished int64) uint8 {
 	case r.orphan && r.key.above.Main == 0:
 		return deadBit // its lease is gone, and takes its keys along
 	case r.rev.Tombstone:
-		// Compaction takes tombstones; versions before 3.6 keep none, later ones that of
-		// the compact revision itself.
+		// Compaction takes tombstones; later versions (3.5.21 and 3.6 among them) keep that
+		// of the compact revision itself.
 		if r.rev.Main < finished {
 			return deadBit
 		}

@@ -319,8 +319,8 @@ func (j *job) count(losses *lossIndex, witnesses []*witness, v verdict, witnesse
 }
 
 // decided says whether a witness that holds all up to the compact revision tells of a
-// record whether it lives: not of a tombstone of that very revision, which versions
-// before 3.6 take away and later ones keep.
+// record whether it lives: not of a tombstone of that very revision, which some
+// versions take away and others keep.
 func decided(rev keyspace.Revision, compacted int64) bool {
 	return rev.Main < compacted || rev.Main == compacted && !rev.Tombstone
 }

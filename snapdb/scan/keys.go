@@ -15,8 +15,8 @@ import (
 // key order. A record counts when its main revision is at most Revision, and
 // either lies above CompactRevision or is its key's latest at Revision and no
 // tombstone; a tombstone at CompactRevision never counts; when no key is alive
-// at Revision, records below CompactRevision all count. Servers of 3.4 and 3.5,
-// which have no rule for the tombstone, have deleted it by then.
+// at Revision, records below CompactRevision all count. Servers of 3.4 and early
+// 3.5, which have no rule for the tombstone, have deleted it by then.
 type Keys struct {
 	Revision        int64 // records above it do not count; 0 for all
 	CompactRevision int64 // -1 when nothing was ever compacted

@@ -14,8 +14,8 @@ import (
 	"etcd-forensics/fixtures"
 )
 
-// TestEveryFixturesSnapshotsAreReadAsEtcdReadsThem covers what servers of 3.4 to 3.7
-// wrote; 3.8 writes none.
+// TestEveryFixturesSnapshotsAreReadAsEtcdReadsThem covers what servers of 3.4 to 3.7 and
+// the alpha of 3.8 wrote.
 func TestEveryFixturesSnapshotsAreReadAsEtcdReadsThem(t *testing.T) {
 	n := 0
 	for _, name := range fixtures.Names() {
