@@ -294,7 +294,12 @@ func (c *council) prove(j *job, l *lead) (list []record, ok bool) {
 
 // lineage tells create revision and version of what was put at a revision, from the
 // record of the key before it, or the one behind it, or both.
+// At or below the compact revision that there is none proves nothing: a compaction leaves
+// of each key the last version.
 func (c *council) lineage(j *job, key []byte, rev int64) (create, number int64, ok bool) {
+	if rev <= j.CompactRevision() {
+		return 0, 0, false
+	}
 	list := c.versions[string(key)]
 	at := sort.Search(len(list), func(i int) bool { return list[i].rev.Main >= rev })
 	n := sort.Search(len(list), func(i int) bool { return list[i].rev.Main > rev })
