@@ -17,14 +17,15 @@ import (
 // that is as good as any, and from each of these up, each time with the first chance
 // taken: that gives the outermost ways. Only what comes out all ways is held to be
 // proven. The same goes for contradictions. In a sound member the true way
-// contradicts nothing, so none is ever reported of one.
+// contradicts nothing, so none is ever reported of one. Where revisions are missing, each
+// costs any way as much as the true one, so what is said of them is true, too; and where the
+// last ones may be, the newest writes cost nothing without one.
 
 // The costs of one way to lay them beside each other; what fits, and what may have
 // produced nothing, costs nothing.
 const (
 	costOtherValue = 6  // the revision has the entry's key, with another value or lease
-	costMissing    = 6  // the database lacks the revision
-	costUnsure     = 7  // the same, and the entry may not have produced one
+	costMissing    = 6  // the database lacks the revision, whichever entry produced it
 	costOtherKey   = 12 // dearer than to be skipped: else many entries without a revision go any way
 	costSkipped    = 8  // an entry that surely produced a revision has none
 	costNobody     = 8  // a revision that no entry produced
@@ -45,6 +46,7 @@ const (
 type alignment struct {
 	writes []write // of the entries that the database has applied, as far back as the log and the records reach
 	whole  bool    // they are all that the store was ever made of: each revision from 2 on has one
+	cut    bool    // the database's last revisions may be missing: the newest writes may have none
 	free   uint64  // index behind which neither authentication nor an alarm refused anything
 	revs   *newest
 	bytes  *logBytes
@@ -279,10 +281,8 @@ func (a *alignment) cost(w *write, rev int64) (cost int32, ok bool) {
 		return 0, true
 	case f == weakFit:
 		return 0, true
-	case r.records == 0 && a.sure(w):
-		return costMissing, true
 	case r.records == 0:
-		return costUnsure, true
+		return costMissing, true
 	case r.records == 1 && r.key == w.key && w.key != 0:
 		return costOtherValue, true
 	case a.sure(w):
@@ -327,6 +327,9 @@ func (a *alignment) way(n int, write func(int) int, first, by int64, total int) 
 // revision gives the next revision when k have been passed.
 func (v *way) revision(k int) int64 { return v.first + v.by*int64(k) }
 
+// newest says whether no revision is newer than those that come next when k have been passed.
+func (v *way) newest(k int) bool { return v.by < 0 && k == 0 || v.by > 0 && k == v.total }
+
 // run takes all steps, or as many as can be followed.
 func (v *way) run() {
 	v.layers = make([]layer, 0, v.n+1)
@@ -355,7 +358,9 @@ func (v *way) step(p int) layer {
 	}
 	before := v.score
 	for i := range v.score {
-		v.score[i] += none
+		if !v.cut || !v.newest(l.low+i) {
+			v.score[i] += none
+		}
 	}
 	for i, s := range before {
 		if k := l.low + i; s < unreachable && k < v.total {

@@ -15,7 +15,10 @@ import (
 // alignLog lays what the database has applied of the log beside what it holds. It
 // gives nil when the log does not reach the database, or one of the two cannot be relied on.
 // last is the database's own revision.
-func (x *examination) alignLog(last int64) *alignment {
+func (x *examination) alignLog(last int64) *alignment { return x.alignCut(last, false) }
+
+// alignCut does so where cut says that the database's last revisions may be missing.
+func (x *examination) alignCut(last int64, cut bool) *alignment {
 	d := x.db
 	if x.log == nil || d == nil || d.tree == nil || d.remnant != nil || !x.log.Terms.Complete() {
 		return nil
@@ -41,7 +44,7 @@ func (x *examination) alignLog(last int64) *alignment {
 		n = last - firstRevision + 1
 	}
 	a := &alignment{
-		writes: writes, free: free, whole: whole,
+		writes: writes, cut: cut, free: free, whole: whole,
 		revs: readNewest(d, bucket, n, last, x.writes.sums), bytes: &logBytes{chain: x.chain}, answers: map[pairing]bool{},
 	}
 	if !a.align() {

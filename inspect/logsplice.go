@@ -42,7 +42,7 @@ func (s Splice) Holds() bool { return s.Fits > 0 && s.Wrong == 0 }
 // SpliceOf lays the newest entries of a log that a database of its cluster has applied
 // beside the database's newest revisions.
 func SpliceOf(ctx context.Context, log *source.Source, db *source.File, limits Limits) (Splice, error) {
-	_, a, why, err := layBeside(ctx, log, db, limits)
+	_, a, why, err := layBeside(ctx, log, db, false, limits)
 	if a == nil {
 		return Splice{Why: why}, err
 	}
@@ -50,8 +50,9 @@ func SpliceOf(ctx context.Context, log *source.Source, db *source.File, limits L
 }
 
 // layBeside lays a log beside a database that it may have led to. a is nil when that
-// cannot be done, and why says what keeps it.
-func layBeside(ctx context.Context, log *source.Source, db *source.File, limits Limits) (r *LogReading, a *alignment, why string, err error) {
+// cannot be done, and why says what keeps it. cut says that the database's last revisions
+// may be missing.
+func layBeside(ctx context.Context, log *source.Source, db *source.File, cut bool, limits Limits) (r *LogReading, a *alignment, why string, err error) {
 	both := &source.Source{Path: log.Path, Kind: source.KindDataDir, DB: db, ByPlace: true, WAL: log.WAL, WALDir: log.WALDir}
 	if r, err = readLog(ctx, both, limits); err != nil {
 		return nil, nil, "", err
@@ -65,7 +66,7 @@ func layBeside(ctx context.Context, log *source.Source, db *source.File, limits 
 	} else if len(r.x.writes.between(first, index)) == 0 {
 		return r, nil, "the log holds no write that the database has applied", nil
 	}
-	if a = r.x.alignLog(r.x.db.lastRevision()); a == nil {
+	if a = r.x.alignCut(r.x.db.lastRevision(), cut); a == nil {
 		return r, nil, "log and database cannot be laid beside each other", nil
 	}
 	return r, a, "", nil
@@ -97,9 +98,10 @@ type Accounts struct {
 
 // AccountFor lays a log beside a database as SpliceOf does, and gives each entry that the
 // database contradicts, and of those that it agrees with the ones of wanted revisions.
-// Nothing is said when more of it is contradicted than not.
-func AccountFor(ctx context.Context, log *source.Source, db *source.File, limits Limits, wanted func(revision int64) bool, visit func(Account)) (Accounts, error) {
-	r, a, why, err := layBeside(ctx, log, db, limits)
+// Nothing is said when more of it is contradicted than not. cut says that the database's
+// last revisions may be missing.
+func AccountFor(ctx context.Context, log *source.Source, db *source.File, cut bool, limits Limits, wanted func(revision int64) bool, visit func(Account)) (Accounts, error) {
+	r, a, why, err := layBeside(ctx, log, db, cut, limits)
 	if err != nil {
 		return Accounts{}, err
 	}

@@ -95,7 +95,7 @@ func (j *job) listen(ctx context.Context, logs []*source.Source, db *source.File
 	compacted, low := j.CompactRevision(), !j.lowWhole()
 	for n, s := range logs {
 		from := newLowWrites(s.Path)
-		of, err := inspect.AccountFor(ctx, s, db, j.opts.Limits, func(rev int64) bool { return wanted[rev] || low && rev <= compacted }, func(a inspect.Account) {
+		of, err := inspect.AccountFor(ctx, s, db, j.endLost(), j.opts.Limits, func(rev int64) bool { return wanted[rev] || low && rev <= compacted }, func(a inspect.Account) {
 			if a.Agrees && a.Revision <= compacted {
 				from.add(a)
 			}

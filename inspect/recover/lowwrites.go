@@ -98,6 +98,11 @@ func (j *job) keyLosses() []Loss {
 	return slices.DeleteFunc(slices.Clone(j.result.Lost), func(l Loss) bool { return l.Bucket != keyspace.BucketKey })
 }
 
+// endLost says whether what is lost reaches to the end of the keys.
+func (j *job) endLost() bool {
+	return slices.ContainsFunc(j.keyLosses(), func(l Loss) bool { return l.To == nil })
+}
+
 // lowTold says whether a log tells of everything at or below the compact revision from
 // where the first range begins that is lost.
 func (j *job) lowTold() bool {

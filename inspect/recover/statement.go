@@ -171,7 +171,7 @@ func (j *job) state(ctx context.Context) error {
 
 // stateRanges says what is missing of which nothing tells whose it was.
 func (j *job) stateRanges(st *Statement) {
-	st.Newest = slices.ContainsFunc(j.keyLosses(), func(l Loss) bool { return l.To == nil })
+	st.Newest = j.endLost()
 	if st.Newest && j.nothingNewer() {
 		st.Newest = false
 		j.result.Notes = append(j.result.Notes, "the log holds no entry behind what this tree has applied, so nothing newer was ever there")
