@@ -130,7 +130,7 @@ func (c *council) add(l *lead) {
 	}
 	if other := c.leads[l.revision]; other != nil {
 		if other.index != l.index {
-			other.whole, other.open, other.agrees = false, true, false
+			other.whole, other.open, other.agrees, other.disputed = false, true, false, true
 		}
 		return
 	}
@@ -423,6 +423,12 @@ func (j *job) originOf(rev keyspace.Revision) string {
 // takeCopies chooses between copies of a revision of which a log says what was written, but
 // not as which version.
 func (j *job) takeCopies(l *lead, contests []int) (taken []found) {
+	if l.disputed {
+		for _, i := range contests {
+			j.contests[i].reason = byNone
+		}
+		return nil
+	}
 	x := extraReader{}
 	for _, i := range contests {
 		at := &j.contests[i]

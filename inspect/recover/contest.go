@@ -28,6 +28,7 @@ const (
 	byOrigin = "whole trees come before single pages, newer ones before older ones, and no log tells"
 	byCopies = "sound pages, then most copies, then the page written last come first, and no log tells"
 	byLog    = "the log says so"
+	byNone   = "two logs name different entries for it, so none decides"
 	byHalf   = "the log says otherwise, and does not prove which version it wrote"
 )
 

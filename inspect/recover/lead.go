@@ -21,6 +21,8 @@ type lead struct {
 	whole  bool
 	// open is set when it may have written keys that are not among them.
 	open bool
+	// disputed is set when another log names another entry.
+	disputed bool
 
 	solved  bool // its records are proven
 	records []record

@@ -157,3 +157,27 @@ func FuzzLead(f *testing.F) {
 		}
 	})
 }
+
+// TestLogsThatDisagreeDecideNothing has two logs name different entries for one revision, of
+// which a copy holds what the first one wrote.
+func TestLogsThatDisagreeDecideNothing(t *testing.T) {
+	kv := keyspace.KeyValue{Key: []byte("a"), Value: []byte("v"), CreateRevision: 5, ModRevision: 5, Version: 1}
+	rev := keyspace.Revision{Main: 5}
+	copied := found{rev: rev, made: &made{by: "a copy", kv: kv}}
+	kv.Value = []byte("w")
+	for _, c := range []struct {
+		logs  []uint64 // entries that they name
+		taken int
+	}{{[]uint64{9}, 1}, {[]uint64{9, 9}, 1}, {[]uint64{9, 10}, 0}} {
+		j := &job{result: &Result{}, council: &council{leads: map[int64]*lead{}, records: map[keyspace.Revision]record{rev: (&made{kv: kv}).record(rev)}}}
+		j.contests = []contest{{rev: rev, key: kv.Key, taken: theTree, reason: byTree, copies: []found{copied}}}
+		for _, index := range c.logs {
+			l := leadOf(t, put("a", "v"), 5)
+			l.index = index
+			j.council.add(l)
+		}
+		if taken := j.takeCopies(j.council.leads[5], []int{0}); len(taken) != c.taken || (j.contests[0].reason == byNone) != (c.taken == 0) {
+			t.Errorf("%d: %d are taken, since %s", c.logs, len(taken), j.contests[0].reason)
+		}
+	}
+}
