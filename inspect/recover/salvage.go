@@ -134,8 +134,7 @@ func (j *job) decide(ctx context.Context) error {
 	}
 	j.self = newWitness(j.base, j.file.Path)
 	losses := newLossIndex(j.losses())
-	compacted := j.CompactRevision()
-	r.CompactionKnown = compacted >= 0 || j.metaWhole()
+	r.CompactionKnown = j.compactionKnown()
 	if !r.CompactionKnown {
 		r.Notes = append(r.Notes, "the compact revision is not known: of records on pages that the tree has lost, only what nothing speaks against is taken")
 	}
@@ -149,6 +148,10 @@ func (j *job) decide(ctx context.Context) error {
 	r.Lost = append(slices.Clone(losses.losses), j.otherLosses()...)
 	return nil
 }
+
+// compactionKnown says whether the compact revision is. A compaction is scheduled before it
+// runs, so where only the finished one is left, a later one may have been lost.
+func (j *job) compactionKnown() bool { return j.Scheduled >= 0 || j.metaWhole() }
 
 // metaWhole says whether nothing is wrong with bucket meta.
 func (j *job) metaWhole() bool {
