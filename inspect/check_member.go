@@ -13,9 +13,7 @@ import (
 // every source has been read.
 func (x *examination) checkFit(ctx context.Context) error {
 	x.checkMembership()
-	if x.log != nil && len(x.log.Segments) > 0 {
-		x.checkLog()
-	}
+	x.checkLog()
 	x.checkSnaps()
 	x.checkSnapAhead()
 	x.checkIdentity()

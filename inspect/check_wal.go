@@ -27,9 +27,13 @@ var walCodes = map[walreader.FaultKind]Code{
 	walreader.FaultReserved:    CodeWALRecordInvalid,
 }
 
-// checkLog judges the WAL by itself and against the database.
+// checkLog judges the WAL by itself and against the database. There may be files of which none has a
+// segment's name.
 func (x *examination) checkLog() {
 	l := x.log
+	if l == nil || len(l.Segments) == 0 {
+		return
+	}
 	lost := x.checkSegments()
 	for _, c := range l.Conflicts {
 		x.find(newFinding(CodeWALMetadataMismatch, x.src.Path, fmt.Sprintf("metadata says member %s of cluster %s, before it was member %s of cluster %s",

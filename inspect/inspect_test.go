@@ -428,6 +428,27 @@ func nextIndex(b []byte, after int) int {
 	return after + 1 + i
 }
 
+// The only file of a log has a name that no segment has: there is nothing to judge.
+func TestNoFileOfTheLogIsASegment(t *testing.T) {
+	dir := filepath.Join(fixtures.Dir(t, "learner-promoted-3.5.17"), "m2")
+	wal := filepath.Join(dir, "member", "wal")
+	if err := os.Rename(filepath.Join(wal, "0000000000000000-0000000000000000.wal"), filepath.Join(wal, "x.wal")); err != nil {
+		t.Fatal(err)
+	}
+	sources, problems := source.Open(context.Background(), []string{dir}, source.Options{})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	defer sources[0].Close()
+	log, err := inspect.OpenLog(t.Context(), sources[0], inspect.Limits{})
+	if err != nil || len(log.Chain.Segments) > 0 || len(log.Chain.Leftovers) == 0 {
+		t.Errorf("%+v, %v", log, err)
+	}
+	if c, err := inspect.Inspect(context.Background(), sources, inspect.Options{}); err != nil || len(c.Findings) == 0 {
+		t.Errorf("inspect: %v, %v", codes(c), err)
+	}
+}
+
 func TestWALElsewhere(t *testing.T) {
 	dir := fixtures.Dir(t, "healthy-3.7")
 	elsewhere := filepath.Join(dir, "elsewhere")
