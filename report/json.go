@@ -78,17 +78,17 @@ func encoded(key []byte) (text, encoding string) {
 }
 
 // escapeUnprintable escapes what encoding/json leaves alone and a terminal does
-// not: characters that turn the direction of writing, and other unprintable
+// not: delete, characters that turn the direction of writing, and other unprintable
 // ones. They occur only inside strings.
 func escapeUnprintable(b []byte) []byte {
-	if isASCII(b) {
+	if isPlainASCII(b) {
 		return b
 	}
 	var out bytes.Buffer
 	for i := 0; i < len(b); {
 		r, n := utf8.DecodeRune(b[i:])
 		switch {
-		case r < utf8.RuneSelf || strconv.IsPrint(r):
+		case r < 0x7f || strconv.IsPrint(r):
 			out.Write(b[i : i+n])
 		case r > 0xFFFF:
 			r -= 0x10000
@@ -101,9 +101,10 @@ func escapeUnprintable(b []byte) []byte {
 	return out.Bytes()
 }
 
-func isASCII(b []byte) bool {
+// isPlainASCII says whether there is neither delete nor anything beyond ASCII.
+func isPlainASCII(b []byte) bool {
 	for _, c := range b {
-		if c >= utf8.RuneSelf {
+		if c >= 0x7f {
 			return false
 		}
 	}

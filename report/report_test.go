@@ -219,7 +219,7 @@ func TestHostileTextIsHarmless(t *testing.T) {
 
 func TestKeysSurviveJSON(t *testing.T) {
 	for name, key := range map[string]string{
-		"plain": "/registry/pods/a", "empty": "", "not UTF-8": hostile, "controls": "a\x1b\n\x00", "direction": "a\u202eb", "beyond the BMP": "\U000e0041\U0001f600",
+		"plain": "/registry/pods/a", "empty": "", "not UTF-8": hostile, "controls": "a\x1b\n\x00", "delete": "a\x7fb", "delete beside others": "a\x7f\u202e", "direction": "a\u202eb", "beyond the BMP": "\U000e0041\U0001f600",
 		"markup": "<script>&", "only the replacement character": "\ufffd",
 	} {
 		t.Run(name, func(t *testing.T) {
