@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"io"
@@ -8,7 +9,8 @@ import (
 	"etcd-forensics/inspect/query"
 )
 
-// PagesJSON writes pages in full, one after the other as look gives them.
+// PagesJSON writes pages in full, one after the other as look gives them; those before an error
+// are a whole answer.
 func PagesJSON(w io.Writer, file string, look func(visit func(*query.Page) error) error) error {
 	name, err := json.Marshal(file)
 	if err != nil {
@@ -26,11 +28,8 @@ func PagesJSON(w io.Writer, file string, look func(visit func(*query.Page) error
 		separator = ",\n    "
 		return t.err
 	})
-	if err != nil {
-		return err
-	}
 	t.printf("\n  ]\n}\n")
-	return t.err
+	return cmp.Or(err, t.err)
 }
 
 type pageView struct {

@@ -189,6 +189,10 @@ func (p *program) open(ctx context.Context, paths []string, progress func(int64)
 	}
 	sources, problems := source.Open(ctx, paths, source.Options{
 		WALDir: p.walDir, Progress: progress, Scratch: p.scratch, ScratchLimit: int64(p.scratchLimit)})
+	if len(sources) == 0 && ctx.Err() != nil {
+		p.exit = ExitPartial
+		return nil, nil, errStopped
+	}
 	if len(sources) == 0 {
 		last := len(problems) - 1
 		for _, err := range problems[:last] {
@@ -227,10 +231,10 @@ func closeAll(sources []*source.Source) {
 }
 
 // answer writes what render gives to standard output, or to the file that -o
-// names. What could not be written was not finished.
+// names. What could not be written was not finished; what was seen until an interrupt stays.
 func (p *program) answer(render func(io.Writer) error) error {
 	if p.output == "" {
-		return p.unfinished(render(p.streams.Out))
+		return p.say(render)
 	}
 	if err := p.checkOutput(nil); err != nil {
 		return err
@@ -239,10 +243,67 @@ func (p *program) answer(render func(io.Writer) error) error {
 	if err != nil {
 		return p.unfinished(err)
 	}
-	if err := errors.Join(render(f), f.Close()); err != nil {
-		return p.unfinished(errors.Join(err, os.Remove(p.output)))
+	said := &counted{w: f}
+	err = errors.Join(render(said), f.Close())
+	if err != nil && (said.n == 0 || !errors.Is(err, context.Canceled)) {
+		err = errors.Join(err, os.Remove(p.output))
 	}
-	return nil
+	return p.unfinished(said.interrupted(err))
+}
+
+// say writes what render gives to standard output: the answer of a command that writes something
+// else to what -o names. What could not be written was not finished.
+func (p *program) say(render func(io.Writer) error) error {
+	said := &counted{w: p.streams.Out}
+	return p.unfinished(said.interrupted(render(said)))
+}
+
+// counted counts the bytes that are written.
+type counted struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// interrupted says in a user's words whether the answer that was interrupted holds anything.
+func (c *counted) interrupted(err error) error {
+	if c.n == 0 {
+		return stopped(err)
+	}
+	return interrupted(err)
+}
+
+// errStopped says that an interrupt came before there was anything to report.
+var errStopped = errors.New("interrupted; nothing is reported")
+
+// stopped says in a user's words that a command was interrupted of which half an answer is
+// none.
+func stopped(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return errStopped
+	}
+	return err
+}
+
+// interrupted says in a user's words that the examination was stopped.
+func interrupted(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return errors.New("interrupted; the report holds what was seen until then")
+	}
+	return err
+}
+
+// unwritten says in a user's words that nothing of what was to be written is there.
+func unwritten(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return errors.New("interrupted; nothing was written")
+	}
+	return fmt.Errorf("nothing was written: %w", err)
 }
 
 // unfinished gives the exit code of what could not be finished, when err says so.

@@ -85,7 +85,7 @@ func (p *program) runDiff(cmd *cobra.Command, paths []string, flags diffFlags) e
 				p.exit = ExitPartial
 			}
 		}
-		return interrupted(err)
+		return stopped(err)
 	}
 	for _, side := range []query.DiffSide{r.Old, r.New} {
 		p.judge(side.File, side.Findings, side.Whole)

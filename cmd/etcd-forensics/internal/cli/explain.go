@@ -129,7 +129,7 @@ func (p *program) explainLog(ctx context.Context, name string, paths []string) e
 	if err != nil {
 		p.exit = ExitPartial
 		if len(log.Seen) == 0 {
-			return interrupted(err)
+			return stopped(err)
 		}
 		p.complain(interrupted(err))
 	}

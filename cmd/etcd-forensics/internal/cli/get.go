@@ -175,7 +175,7 @@ func (p *program) askKeys(cmd *cobra.Command, args []string, flags keyFlags,
 		if unread(cmd.Context(), src, err) {
 			p.exit = ExitPartial
 		}
-		return interrupted(err)
+		return stopped(err)
 	}
 	return p.answer(render)
 }

@@ -58,7 +58,7 @@ func (p *program) runHashKV(cmd *cobra.Command, paths []string, rev int64) error
 			p.exit = ExitPartial
 		}
 		if cmd.Context().Err() != nil {
-			return errors.New("interrupted")
+			return errStopped
 		}
 		return err
 	}

@@ -161,14 +161,6 @@ func lookAt(ctx context.Context, sources []*source.Source, c *inspect.Case) ([]r
 	return looks, nil
 }
 
-// interrupted says in a user's words that the examination was stopped.
-func interrupted(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return errors.New("interrupted; the report holds what was seen until then")
-	}
-	return err
-}
-
 // exitCode follows the table of exit codes.
 func exitCode(c *inspect.Case, problems []error, failOn inspect.Severity) int {
 	switch {

@@ -129,7 +129,7 @@ func (p *program) runKeys(cmd *cobra.Command, paths []string, flags keysFlags) e
 		case !errors.Is(err, inspect.ErrNoDatabase):
 			p.exit = ExitFindings
 		}
-		return interrupted(err)
+		return stopped(err)
 	}
 	p.judge(r.File, r.Findings, r.Whole)
 	if c := (inspect.Case{Findings: r.Findings}); len(problems) > 0 || c.Unfinished() {

@@ -86,7 +86,7 @@ func (p *program) runPages(cmd *cobra.Command, path string, args []string, flags
 	case err == nil:
 	case cmd.Context().Err() != nil:
 		p.exit = ExitPartial
-		return errors.New("interrupted")
+		return errStopped
 	case errors.Is(err, inspect.ErrNoMeta):
 		p.exit = ExitFindings
 		return err
@@ -102,7 +102,7 @@ func (p *program) runPages(cmd *cobra.Command, path string, args []string, flags
 		}
 	}
 	if err := p.answer(func(w io.Writer) error { return p.showPages(cmd.Context(), w, pages, ids, flags) }); err != nil {
-		return interrupted(err)
+		return err
 	}
 	switch {
 	case len(problems) > 0 || pages.Unfinished():

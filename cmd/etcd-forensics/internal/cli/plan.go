@@ -109,7 +109,7 @@ func (p *program) runPlan(cmd *cobra.Command, paths []string, options restore.Op
 	if scripts == "" || made.Refused != nil || err != nil {
 		return err
 	}
-	return writeScripts(scripts, made)
+	return p.unfinished(writeScripts(scripts, made))
 }
 
 func (p *program) writePlan(w io.Writer, made *restore.Plan) error {
@@ -122,14 +122,14 @@ func (p *program) writePlan(w io.Writer, made *restore.Plan) error {
 	return report.Plan(w, made, report.TextOptions{Color: p.color()})
 }
 
-// writeScripts makes the directory and the scripts in it.
+// writeScripts makes the directory and the scripts in it, all or none.
 func writeScripts(dir string, made *restore.Plan) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
 	for _, s := range report.PlanScripts(made) {
 		if err := os.WriteFile(filepath.Join(dir, s.Name), s.Text, s.Mode); err != nil {
-			return err
+			return errors.Join(err, os.RemoveAll(dir))
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,10 +80,12 @@ func (p *program) runRedact(ctx context.Context, paths []string, o redact.Option
 	if len(problems) > 0 {
 		p.exit = ExitPartial
 	}
-	if p.writeOut == "json" {
-		return report.RedactJSON(p.streams.Out, s, changed)
-	}
-	return report.Redact(p.streams.Out, s, changed, report.TextOptions{})
+	return p.say(func(w io.Writer) error {
+		if p.writeOut == "json" {
+			return report.RedactJSON(w, s, changed)
+		}
+		return report.Redact(w, s, changed, report.TextOptions{})
+	})
 }
 
 func nothingWritten(err error) error {

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -156,12 +158,14 @@ func (p *program) runRollforward(ctx context.Context, flags rollFlags) error {
 		return hinted{err, "--wal takes a WAL directory, or a data directory with one"}
 	case err != nil && !refused:
 		p.exit = ExitPartial
-		return interrupted(err)
+		return unwritten(cmp.Or(ctx.Err(), err))
 	case refused:
 		p.exit = ExitFindings
 	}
-	if p.writeOut == "json" {
-		return report.RollforwardJSON(p.streams.Out, r, refusal)
-	}
-	return report.RollforwardText(p.streams.Out, r, refusal, report.TextOptions{Color: p.color()})
+	return p.say(func(w io.Writer) error {
+		if p.writeOut == "json" {
+			return report.RollforwardJSON(w, r, refusal)
+		}
+		return report.RollforwardText(w, r, refusal, report.TextOptions{Color: p.color()})
+	})
 }

@@ -1,8 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -79,13 +80,12 @@ func (p *program) runSalvage(cmd *cobra.Command, path string, with []string, opt
 		if _, refused := errors.AsType[recover.Refusal](err); refused {
 			p.exit = ExitFindings
 		}
-		if cmd.Context().Err() != nil {
-			return errors.New("interrupted; nothing was written")
+		return unwritten(cmp.Or(cmd.Context().Err(), err))
+	}
+	return p.say(func(w io.Writer) error {
+		if p.writeOut == "json" {
+			return report.SalvageJSON(w, r)
 		}
-		return fmt.Errorf("nothing was written: %w", err)
-	}
-	if p.writeOut == "json" {
-		return report.SalvageJSON(p.streams.Out, r)
-	}
-	return report.Salvage(p.streams.Out, r)
+		return report.Salvage(w, r)
+	})
 }

@@ -149,9 +149,9 @@ func (p *program) runVerify(ctx context.Context, paths []string, flags verifyFla
 		p.exit = ExitUsage
 	}
 	if err != nil {
-		return interrupted(err)
+		p.exit = ExitPartial
 	}
-	return nil
+	return interrupted(err)
 }
 
 // bootMember stands for the one member that a backup is restored as.

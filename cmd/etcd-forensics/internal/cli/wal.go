@@ -111,7 +111,7 @@ func (p *program) runWAL(cmd *cobra.Command, paths []string, flags walFlags) err
 	case err == nil:
 	case cmd.Context().Err() != nil:
 		p.exit = ExitPartial
-		return errors.New("interrupted")
+		return errStopped
 	case errors.Is(err, inspect.ErrNoLog):
 		return hinted{err, "wal reads a data directory, a member directory or a WAL directory; --wal-dir names a log that lies elsewhere"}
 	default:
@@ -119,7 +119,7 @@ func (p *program) runWAL(cmd *cobra.Command, paths []string, flags walFlags) err
 		return err
 	}
 	if err := p.answer(func(w io.Writer) error { return p.showWAL(cmd.Context(), w, log, filter, flags.stats) }); err != nil {
-		return interrupted(err)
+		return err
 	}
 	changed := false
 	for _, f := range src.WAL {
