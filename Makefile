@@ -5,6 +5,8 @@ GO       ?= go
 BINARY   := etcd-forensics
 BUILD    := build
 FUZZTIME ?= 2m
+MUTATIONS ?= 10000
+JOBS     ?= 2
 SCALE    ?= $(BUILD)/scale
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
 VERSION  ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.0.0)
@@ -90,6 +92,11 @@ bench-scale: ## ratios to SHA-256, bbolt, etcdutl and etcd-dump-logs on large st
 mutants: ## twenty injured copies of each kind, databases and logs, judged and salvaged
 	MUTANTS=20 $(GO) test ./inspect ./inspect/recover -run 'Mutants|Every|Stale' -v -timeout 60m
 
+storm: ## MUTATIONS damaged copies of evidence of every kind through every command but rehearse, JOBS at once
+	$(GO) test -c -o $(BUILD)/storm.test ./cmd/etcd-forensics/internal/cli
+	cd cmd/etcd-forensics/internal/cli && seq 0 $$(($(JOBS) - 1)) | GOGC=400 xargs -P $(JOBS) -I{} nice $(abspath $(BUILD))/storm.test \
+		-test.run '^TestStorm$$' -test.v -mutations $(MUTATIONS) -first {} -stride $(JOBS) -keep $(abspath $(BUILD))/storm
+
 fuzz: ## every fuzz target, FUZZTIME each
 	@for pkg in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
@@ -121,4 +128,4 @@ full: ## verify, and a skip is a failure
 clean: ## remove what was built
 	rm -rf $(BUILD) $(BINARY)
 
-.PHONY: help build man completions release demo test lint race small verify bench bench-scale mutants fuzz fixtures versions golden picture tools full clean
+.PHONY: help build man completions release demo test lint race small verify bench bench-scale mutants storm fuzz fixtures versions golden picture tools full clean
