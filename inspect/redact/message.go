@@ -133,8 +133,14 @@ func (r *redactor) message(b []byte, s schema) {
 			kind = int64(n)
 		}
 	}
+	last := protowire.Number(0)
 	for _, p := range parts {
-		r.field(b, p, s[p.num], key, kind)
+		rule := s[p.num]
+		if rule.do == keeps && p.num <= last { // etcd writes fields once, in their order: this can be anything
+			rule.do = blots
+		}
+		r.field(b, p, rule, key, kind)
+		last = p.num
 	}
 	if !ok {
 		r.blot(b[min(rest, len(b)):])

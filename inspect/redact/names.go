@@ -36,6 +36,12 @@ func (n *names) note(name []byte) {
 	n.of[string(name)] = ""
 }
 
+// has says whether a name was noted.
+func (n *names) has(name []byte) bool {
+	_, ok := n.of[string(name)]
+	return ok
+}
+
 // settle chooses the pseudonyms. Names with a common beginning keep one, and where they
 // part, the bytes rise as they did. Public words stay.
 func (n *names) settle(c *cipher) {

@@ -84,8 +84,11 @@ func (r *redactor) record(key, value []byte, bucket string) {
 		r.ordered(key)
 		r.message(value, authRole)
 	case settings[string(key)]:
-		r.setting(value)
-	case isMemberID(key):
+		r.setting(string(key), value)
+	case isMemberID(key) && (bucket == "members" || bucket == "members_removed" || isMember(value)):
+		if r.survey {
+			r.noteID(key)
+		}
 		r.member(value)
 	case len(key) == 8 && leaseRecord.parses(value) && hasID(value, binary.BigEndian.Uint64(key)):
 		r.message(value, leaseRecord)
@@ -96,25 +99,38 @@ func (r *redactor) record(key, value []byte, bucket string) {
 	}
 }
 
-// maxSetting is the most bytes of a record of buckets meta, cluster and auth that is not JSON:
-// a revision.
-const maxSetting = tombstoneSize
+// settingSizes are the bytes of records of buckets meta, cluster and auth that are numbers. The others are
+// versions or JSON.
+var settingSizes = map[string]int{
+	"consistent_index": 8, "term": 8, "authRevision": 8, "authEnabled": 1,
+	"scheduledCompactRev": tombstoneSize, "finishedCompactRev": tombstoneSize,
+}
 
-func (r *redactor) setting(value []byte) {
+func (r *redactor) setting(key string, value []byte) {
+	size, number := settingSizes[key]
 	switch {
-	case len(value) <= maxSetting:
-	case value[0] == '{':
+	case number && size == tombstoneSize && (!isRevision(value) || value[8] != '_'):
+		r.blot(value)
+	case number:
+		r.blot(value[min(size, len(value)):])
+	case len(value) > 0 && value[0] == '{':
 		r.json(value)
-	default:
+	case !r.survey && !r.stays(value):
 		r.blot(value)
 	}
 }
 
+// isMember says whether a value is one of buckets members and members_removed.
+func isMember(value []byte) bool {
+	return len(value) > 0 && value[0] == '{' || string(value) == "removed"
+}
+
 // member redacts a record of buckets members and members_removed.
 func (r *redactor) member(value []byte) {
-	if len(value) > 0 && value[0] == '{' {
+	switch {
+	case len(value) > 0 && value[0] == '{':
 		r.json(value)
-	} else if string(value) != "removed" {
+	case !isMember(value):
 		r.blot(value)
 	}
 }
@@ -173,8 +189,8 @@ func (r *redactor) branch(b []byte) {
 		}
 		used.add(at, at+len(el.Key))
 		switch {
-		case isRevision(el.Key), isMemberID(el.Key):
-		case len(el.Key) == 8 && !printable(el.Key): // a lease's id
+		case isRevision(el.Key), r.ids[string(el.Key)]:
+		case len(el.Key) == 8 && !printable(el.Key) && !r.names.has(el.Key): // a lease's id
 		default:
 			r.ordered(el.Key)
 		}

@@ -58,9 +58,10 @@ type Summary struct {
 type redactor struct {
 	cipher   *cipher
 	names    *names
-	prefixes []string // of API servers
-	cuts     []int    // lengths at which names are cut, see name
-	survey   bool     // nothing is replaced yet: names are collected
+	prefixes []string        // of API servers
+	cuts     []int           // lengths at which names are cut, see name
+	ids      map[string]bool // of members, as texts
+	survey   bool            // nothing is replaced yet: names are collected
 	count    Counts
 	freeID   []byte // of the request that was redacted last, see record
 	depth    int    // of the message or bucket that is redacted
@@ -72,7 +73,7 @@ const maxKeys = 64
 // Run writes the copy to dir, which must not exist. When it fails nothing is left there.
 func Run(ctx context.Context, sources []*source.Source, dir string, o Options) (s *Summary, err error) {
 	plans := planned(sources, dir)
-	r := &redactor{cipher: newCipher(o.Seed), names: newNames(), prefixes: knownPrefixes(), survey: true}
+	r := &redactor{cipher: newCipher(o.Seed), names: newNames(), prefixes: knownPrefixes(), ids: map[string]bool{}, survey: true}
 	for _, p := range plans {
 		if err := r.all(ctx, p); err != nil {
 			return nil, err

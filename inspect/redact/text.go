@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"net/netip"
 	"regexp"
+	"slices"
 )
 
-// staying are texts that are no secret and on which findings depend: versions, ids and
-// times.
-var staying = regexp.MustCompile(`^(v?[0-9]{1,3}\.[0-9]{1,3}(\.[0-9]{1,3})?|[0-9a-f]{12,16}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9]{2}:[0-9]{2})|)$`)
+// staying are texts that are no secret and on which findings depend: versions and times.
+var staying = regexp.MustCompile(`^(v?[0-9]{1,3}\.[0-9]{1,3}(\.[0-9]{1,3})?|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9]{2}:[0-9]{2})|)$`)
 
 // ownWords are the words of etcd's own JSON, of the store of version 2, and of requests to it.
 var ownWords = setOf(`0 1 id ID name Name peerURLs clientURLs isLearner isPromote raftAttributes attributes members removed_members
@@ -24,53 +24,129 @@ var ownWords = setOf(`0 1 id ID name Name peerURLs clientURLs isLearner isPromot
 	set get create update delete compareAndSwap compareAndDelete expire
 	target-version targetVersion enabled true false PUT POST GET DELETE QGET SYNC HEAD`)
 
-// stays says whether a text is no secret.
-func stays(b []byte) bool { return ownWords[string(b)] || staying.Match(b) }
+// stays says whether a text is no secret: one of those, or the id of a member.
+func (r *redactor) stays(b []byte) bool {
+	return ownWords[string(b)] || r.ids[string(b)] || staying.Match(b)
+}
 
 // json overwrites the texts in JSON, those in JSON that is itself a text in it as well.
 // What is no JSON is blotted, but for its first byte.
 func (r *redactor) json(b []byte) {
 	switch {
-	case r.survey || stays(b):
-		return
-	case !json.Valid(b):
-		if b[0] == '{' {
+	case r.survey:
+		r.noteIDs(b)
+	case r.stays(b):
+	case len(b) == 0 || b[0] != '{' || !json.Valid(b):
+		if len(b) > 0 && b[0] == '{' {
 			b = b[1:]
 		}
 		r.blot(b)
+	default:
+		r.texts(b, 0)
+	}
+}
+
+// maxLevel is the most texts in each other that are taken for JSON: what is in a text of the store of version 2
+// is one, and a request to it can hold one in a text of its own.
+const maxLevel = 3
+
+// texts overwrites the texts of JSON that is itself within as many texts. Numbers stay where the JSON is
+// etcd's own; in a text they can be anybody's.
+func (r *redactor) texts(b []byte, level int) {
+	for len(b) > 0 {
+		begin := quote(b, level)
+		if level > 0 {
+			r.digits(b[:min(begin, len(b))])
+		}
+		if begin >= len(b) {
+			return
+		}
+		b = b[begin+1:]
+		end := quote(b, level)
+		if end >= len(b) {
+			r.blot(b)
+			return
+		}
+		r.textIn(b[:end-(1<<level-1)], level)
+		b = b[end+1:]
+	}
+}
+
+// quote gives the place of the next quote that begins or ends a text within as many texts. Each of these
+// doubles the slashes before it and puts one there, and two slashes stand for one that
+// belongs to the text.
+func quote(b []byte, level int) int {
+	for at := 0; at < len(b); at++ {
+		if b[at] != '"' {
+			continue
+		}
+		slashes := at - len(bytes.TrimRight(b[:at], `\`))
+		if slashes%(2<<level) == 1<<level-1 {
+			return at
+		}
+	}
+	return len(b)
+}
+
+// textIn overwrites one text of JSON, which is JSON itself or not.
+func (r *redactor) textIn(b []byte, level int) {
+	plain := b
+	for range level + 1 {
+		var text string
+		if json.Unmarshal(slices.Concat([]byte{'"'}, plain, []byte{'"'}), &text) != nil {
+			r.escaped(b)
+			return
+		}
+		plain = []byte(text)
+	}
+	if level < maxLevel && len(plain) > 0 && plain[0] == '{' && json.Valid(plain) {
+		r.texts(b, level+1)
 		return
 	}
-	for len(b) > 0 {
-		end, next := toQuote(b)
-		if p := b[:end]; !between.Match(p) {
-			r.word(p)
+	r.word(b)
+}
+
+// digits overwrites digits.
+func (r *redactor) digits(b []byte) {
+	for at := 0; at < len(b); at++ {
+		end := at
+		for end < len(b) && b[end] >= '0' && b[end] <= '9' {
+			end++
 		}
-		b = b[next:]
+		r.cipher.permute(b[at:end], "number")
+		at = end
 	}
 }
 
-// between is what stands between two texts of JSON.
-var between = regexp.MustCompile(`^[-+0-9.eEtrufalsn\s]*[\[\]{}:,][-+0-9.eEtrufalsn\s\[\]{}:,]*$`)
-
-// toQuote gives the place of the next quote, with the slashes before it by which it is one of a text in
-// a text, and the place behind it.
-func toQuote(b []byte) (end, next int) {
-	i := bytes.IndexByte(b, '"')
-	if i < 0 {
-		return len(b), len(b)
+// noteIDs notes the ids of members that paths of the store of version 2 name.
+func (r *redactor) noteIDs(b []byte) {
+	for _, m := range memberPath.FindAllSubmatch(b, maxIDs) {
+		r.noteID(m[1])
 	}
-	return len(bytes.TrimRight(b[:i], `\`)), i + 1
 }
+
+func (r *redactor) noteID(id []byte) {
+	if len(r.ids) < maxIDs {
+		r.ids[string(id)] = true
+	}
+}
+
+// maxIDs bounds the ids of members that are known.
+const maxIDs = 1 << 14
+
+var memberPath = regexp.MustCompile(`members\\*/([0-9a-f]{12,16})\b`)
 
 // word overwrites one text of etcd's own records: a name, a URL, a path of the store of version 2.
 func (r *redactor) word(b []byte) {
 	switch {
-	case r.survey || stays(b):
+	case r.survey:
+		r.noteIDs(b)
+	case r.stays(b):
 	case bytes.Contains(b, []byte("://")):
 		r.url(b)
 	case len(b) > 0 && b[0] == '/':
 		for part := range bytes.SplitSeq(b[1:], []byte("/")) {
-			if !stays(part) {
+			if !r.stays(part) {
 				r.escaped(part)
 			}
 		}
@@ -101,7 +177,11 @@ func (r *redactor) escaped(b []byte) {
 // every machine has.
 func (r *redactor) url(b []byte) {
 	r.count.URLs++
-	rest := b[bytes.Index(b, []byte("://"))+3:]
+	at := bytes.Index(b, []byte("://"))
+	if !schemes[string(b[:at])] {
+		r.escaped(b[:at])
+	}
+	rest := b[at+3:]
 	host := rest
 	if i := bytes.IndexByte(rest, '/'); i >= 0 {
 		host = rest[:i]
@@ -114,10 +194,18 @@ func (r *redactor) url(b []byte) {
 		host = host[i+1:]
 	}
 	if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
+		if port := host[i+1:]; len(port) > maxPort || len(bytes.Trim(port, "0123456789")) > 0 {
+			r.escaped(port)
+		}
 		host = host[:i]
 	}
 	r.host(host)
 }
+
+// schemes are those of URLs that etcd listens on (client/pkg/types, v3.7.3), and maxPort the digits of a port.
+var schemes = setOf("http https unix unixs")
+
+const maxPort = 5
 
 func (r *redactor) host(b []byte) {
 	if string(b) == "localhost" {
@@ -158,7 +246,7 @@ func (r *redactor) address(b []byte, a netip.Addr) {
 
 // asVersion overwrites what should be a version and is none.
 func (r *redactor) asVersion(b []byte) {
-	if !r.survey && !stays(b) {
+	if !r.survey && !r.stays(b) {
 		r.cipher.permute(b, "name")
 	}
 }

@@ -34,6 +34,12 @@ func (r *redactor) value(b, key []byte) {
 // encrypted keeps provider, version, and pseudonyms of what names the key.
 func (r *redactor) encrypted(b, key []byte, e *kube.Envelope) {
 	v2 := string(e.Provider) == kube.KMS && string(e.Version) == "v2"
+	if !providers[string(e.Provider)] {
+		r.cipher.permute(e.Provider, "name")
+	}
+	if string(e.Version) != "v1" && !v2 {
+		r.cipher.permute(e.Version, "name")
+	}
 	r.cipher.permute(e.KeyName, "name")
 	if v2 && encryptedObject.parses(e.Raw) {
 		r.object(e.Raw, key, encryptedObject)
@@ -41,6 +47,9 @@ func (r *redactor) encrypted(b, key []byte, e *kube.Envelope) {
 	}
 	r.cipher.noise(e.Raw, key)
 }
+
+// providers are those of API servers.
+var providers = setOf("aescbc aesgcm secretbox " + kube.KMS)
 
 // object redacts the outermost layer of an object, and has noise for what is in it.
 func (r *redactor) object(b, key []byte, s schema) {
