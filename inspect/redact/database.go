@@ -226,6 +226,8 @@ func (d *database) part(b []byte, id page.ID) {
 	keep := 0
 	if n := page.HeaderSize + page.MetaSize; len(b) >= n && looksLikeMeta(b) {
 		keep = n
+		d.pageHead(b)
+		d.meta(b[page.HeaderSize:])
 	}
 	d.blot(b[keep:])
 }
@@ -256,9 +258,12 @@ func (d *database) page(b []byte, id page.ID) {
 	}
 	h := page.DecodeHeader((*[page.HeaderSize]byte)(b))
 	used := d.starts.has(id) || d.older.has(id)
-	switch {
-	case !used && h.ID != id:
+	if !used && h.ID != id {
 		d.blot(b)
+		return
+	}
+	defer d.pageHead(b)
+	switch {
 	case h.Kind() == page.KindLeaf && (used || page.LaidOut(b)):
 		d.leaf(b, "")
 	case h.Kind() == page.KindBranch && (used || page.LaidOut(b)):

@@ -374,6 +374,7 @@ func (l *logCopy) gap(ctx context.Context, segment int, to int64) error {
 		keep := 0
 		if begins {
 			keep = headOf(b)
+			l.lengthWord(b[:min(keep, walreader.FrameHeaderSize)])
 		}
 		begins = false
 		l.blot(b[keep:])
@@ -385,6 +386,14 @@ func (l *logCopy) gap(ctx context.Context, segment int, to int64) error {
 		l.done[segment] += int64(len(b))
 	}
 	return nil
+}
+
+// lengthWord blots a length of 4 GiB or more, which is none. Its upper byte, the padding's, stays, and so
+// does what is wrong.
+func (l *logCopy) lengthWord(b []byte) {
+	if len(b) == walreader.FrameHeaderSize && !zeros(b[4:7]) {
+		l.blot(b[:7])
+	}
 }
 
 // headOf gives the bytes of a length word and the head of a record as etcd writes it: type, checksum and

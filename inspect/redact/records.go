@@ -37,23 +37,31 @@ func (r *redactor) leaf(b []byte, bucket string) {
 	for _, s := range used.holes() {
 		r.blot(b[s[0]:s[1]])
 	}
+	r.words(b[page.HeaderSize : page.HeaderSize+n*page.ElementSize])
 }
 
 // bucket redacts the record that names a bucket.
 func (r *redactor) bucket(name, header []byte) {
 	was := string(name)
 	r.ordered(name)
-	if len(header) <= page.BucketHeaderSize {
+	if len(header) < page.BucketHeaderSize {
+		r.blot(header)
+		return
+	}
+	defer r.bucketHead(header)
+	if len(header) == page.BucketHeaderSize {
 		return
 	}
 	if binary.LittleEndian.Uint64(header) != 0 {
 		r.blot(header[page.BucketHeaderSize:])
 		return
 	}
-	if r.depth++; r.depth > maxDepth {
-		r.blot(header[page.BucketHeaderSize:])
+	inline := header[page.BucketHeaderSize:]
+	if r.depth++; r.depth > maxDepth || len(inline) < page.HeaderSize {
+		r.blot(inline)
 	} else {
-		r.leaf(header[page.BucketHeaderSize:], was)
+		r.leaf(inline, was)
+		r.pageHead(inline)
 	}
 	r.depth--
 }
@@ -71,11 +79,38 @@ func isRevision(k []byte) bool {
 	return (len(k) == revisionSize || len(k) == tombstoneSize) && k[0] == 0
 }
 
+// Bytes of a revision's numbers that are zeros: no store comes near what these would hold.
+const (
+	mainZeros = 3
+	subZeros  = 4
+)
+
+// revision blots what of a key of bucket key is no revision: damage can have put anything there.
+func (r *redactor) revision(k []byte) {
+	const separator = 8
+	if !zeros(k[:mainZeros]) {
+		r.blot(k[1:separator])
+	}
+	if k[separator] != '_' {
+		r.blot(k[separator : separator+1])
+		if k[separator] == '_' {
+			k[separator]++
+		}
+	}
+	if !zeros(k[separator+1 : separator+1+subZeros]) {
+		r.blot(k[separator+1 : revisionSize])
+	}
+	if len(k) == tombstoneSize && k[revisionSize] != 't' {
+		r.blot(k[revisionSize:])
+	}
+}
+
 // record redacts one record. What kind it is, it says itself, because pages that nothing
 // refers to belong to no bucket any more; bucket is "" where it is not known.
 func (r *redactor) record(key, value []byte, bucket string) {
 	switch {
 	case isRevision(key):
+		r.revision(key)
 		r.message(value, keyValue)
 	case bucket == "authUsers" || startsWithName(value, key) && authUser.parses(value):
 		r.ordered(key)
@@ -149,7 +184,7 @@ func isMemberID(k []byte) bool {
 // isAlarm says whether a key is a record of bucket alarm, which has no values.
 func isAlarm(k []byte) bool {
 	const most = 14 // a member's id and a small number, each with its tag
-	return len(k) <= most && k[0] == 1<<3 && alarmRecord.parses(k)
+	return len(k) > 0 && len(k) <= most && k[0] == 1<<3 && alarmRecord.parses(k)
 }
 
 // startsWithName says whether the first field of a message is the record's own name.
@@ -189,7 +224,9 @@ func (r *redactor) branch(b []byte) {
 		}
 		used.add(at, at+len(el.Key))
 		switch {
-		case isRevision(el.Key), r.ids[string(el.Key)]:
+		case isRevision(el.Key):
+			r.revision(el.Key)
+		case r.ids[string(el.Key)]:
 		case len(el.Key) == 8 && !printable(el.Key) && !r.names.has(el.Key): // a lease's id
 		default:
 			r.ordered(el.Key)
@@ -198,6 +235,7 @@ func (r *redactor) branch(b []byte) {
 	for _, s := range used.holes() {
 		r.blot(b[s[0]:s[1]])
 	}
+	r.words(b[page.HeaderSize : page.HeaderSize+n*page.ElementSize])
 }
 
 // offset gives the place of an element's key; pos is the offset of the position within an

@@ -78,7 +78,7 @@ var encryptionLines = lines("keys STORE --kubernetes -w json --encryption-config
 // the machine; and of the bytes in use at once.
 const (
 	stormFactor = 30
-	stormSlack  = 10 * time.Second
+	stormSlack  = time.Minute
 	stormMemory = 1 << 30
 )
 
