@@ -1,12 +1,20 @@
 package redact_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"go.etcd.io/bbolt"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
@@ -87,7 +95,91 @@ func TestCopyGivesTheSameFindings(t *testing.T) {
 			}
 			after, _ := examine(t, copies)
 			same(t, before, after)
+			if slices.Contains(fixtures.Names(), f.Name) {
+				holdsNoneOf(t, filepath.Dir(s.Copies[0].Copy), markersOf(t, f.Name))
+			}
 		})
+	}
+}
+
+// markersOf gives names and pieces of values that a fixture's databases hold.
+func markersOf(t *testing.T, name string) [][]byte {
+	t.Helper()
+	found := map[string]bool{}
+	take := func(b []byte) {
+		if len(b) >= 8 && !bytes.Contains(b, []byte("kube-")) && len(bytes.Trim(b, "0123456789")) > 2 {
+			found[string(b)] = true
+		}
+	}
+	for _, path := range fixtures.Databases(t, name) {
+		db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.View(func(tx *bbolt.Tx) error {
+			for _, bucket := range []string{"authUsers", "authRoles"} {
+				if b := tx.Bucket([]byte(bucket)); b != nil {
+					if err := b.ForEach(func(k, v []byte) error { take(k); return nil }); err != nil {
+						return err
+					}
+				}
+			}
+			b := tx.Bucket([]byte("key"))
+			if b == nil {
+				return nil
+			}
+			return b.ForEach(func(_, v []byte) error {
+				kv := &mvccpb.KeyValue{}
+				if err := proto.Unmarshal(v, kv); err != nil {
+					return err
+				}
+				parts := bytes.Split(kv.Key, []byte("/"))
+				take(parts[len(parts)-1])
+				if n := len(kv.Value); n >= 64 && len(bytes.Trim(kv.Value, "\x00")) > n/2 {
+					take(kv.Value[n/2 : n/2+16])
+				}
+				return nil
+			})
+		})
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One in so many is enough, and takes less time.
+	all := slices.Sorted(maps.Keys(found))
+	var markers [][]byte
+	for i := 0; i < len(all); i += 1 + len(all)/100 {
+		markers = append(markers, []byte(all[i]))
+	}
+	return markers
+}
+
+// holdsNoneOf looks for markers in the files below a folder and in their names.
+func holdsNoneOf(t *testing.T, dir string, markers [][]byte) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		for _, m := range markers {
+			if bytes.Contains(b, m) || strings.Contains(d.Name(), string(m)) {
+				t.Errorf("%q of the evidence is in %s", m, d.Name())
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// There is something to look for in the evidence of each kind.
+func TestEvidenceHasMarkers(t *testing.T) {
+	for name, least := range map[string]int{"healthy-3.4": 50, "healthy-3.8": 50, "auth-3.6": 20, "membership-3.5": 20} {
+		if n := len(markersOf(t, name)); n < least {
+			t.Errorf("%s: only %d", name, n)
+		}
 	}
 }
 
