@@ -51,7 +51,15 @@ release: man completions ## static binaries, packages, checksums and a list of w
 	done; done
 	@cd .ci/tools/syft && $(GO) build -o $(abspath $(BUILD))/ github.com/anchore/syft/cmd/syft
 	SYFT_CHECK_FOR_APP_UPDATE=false $(BUILD)/syft -q file:$(BUILD)/release/$(BINARY)-linux-amd64 -o spdx-json=$(BUILD)/release/$(BINARY).spdx.json
+	@# syft takes the time of the run and a random name, by which no two lists would be the same.
+	@sum=$$(sha256sum <$(BUILD)/release/$(BINARY)-linux-amd64 | cut -c1-32) && \
+		sed -e "s|\"created\": *\"[^\"]*\"|\"created\":\"$$(date -u -d @$(EPOCH) +%Y-%m-%dT%H:%M:%SZ)\"|" \
+			-e "s|\(\"documentNamespace\": *\"[^\"]*-linux-amd64-\)[0-9a-f-]*\"|\1$$sum\"|" \
+			$(BUILD)/release/$(BINARY).spdx.json >$(BUILD)/spdx.json && mv $(BUILD)/spdx.json $(BUILD)/release/$(BINARY).spdx.json
 	cd $(BUILD)/release && sha256sum * >SHA256SUMS
+
+release-check: release ## hold the release against what it should be, and make it again
+	.ci/release-check
 
 demo: build ## unpack a real cluster of three that crashed, and inspect it
 	@rm -rf $(BUILD)/demo
@@ -128,4 +136,4 @@ full: ## verify, and a skip is a failure
 clean: ## remove what was built
 	rm -rf $(BUILD) $(BINARY)
 
-.PHONY: help build man completions release demo test lint race small verify bench bench-scale mutants storm fuzz fixtures versions golden picture tools full clean
+.PHONY: help build man completions release release-check demo test lint race small verify bench bench-scale mutants storm fuzz fixtures versions golden picture tools full clean
