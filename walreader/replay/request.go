@@ -7,6 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/membershippb"
 	"go.etcd.io/etcd/api/v3/version"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -31,7 +32,7 @@ func decode(data []byte) (*pb.InternalRaftRequest, *Failure) {
 	if err := proto.Unmarshal(data, r); err != nil {
 		return nil, &Failure{Reason: ReasonEntry, Text: "a request that cannot be decoded"}
 	}
-	if hasUnknown(r.ProtoReflect()) {
+	if requestHasUnknown(r, data) {
 		return nil, &Failure{Reason: ReasonUnknown, Text: "a request " + strconv.Quote(string(kind)) + " with fields that etcd " + version.Version + " does not know"}
 	}
 	if v := r.ClusterVersionSet; v != nil {
@@ -74,6 +75,34 @@ func checkVersion(v string) *Failure {
 		return &Failure{Reason: ReasonVersion, Text: "the cluster becomes version " + wanted.String() + ", newer than the applier of etcd " + version.Version}
 	}
 	return nil
+}
+
+// The fields of an InternalRaftRequest that a put has (etcd v3.7.3,
+// api/etcdserverpb/raft_internal.proto).
+const (
+	fieldPut    = 4
+	fieldHeader = 100
+)
+
+// isPut says whether a request is a put and nothing else, which most are. No message is
+// within its two.
+func isPut(data []byte) bool {
+	for len(data) > 0 {
+		field, _, n := protowire.ConsumeField(data)
+		if n < 0 || field != fieldPut && field != fieldHeader {
+			return false
+		}
+		data = data[n:]
+	}
+	return true
+}
+
+// requestHasUnknown says whether a request has fields that are not known here.
+func requestHasUnknown(r *pb.InternalRaftRequest, data []byte) bool {
+	if isPut(data) {
+		return len(r.GetHeader().ProtoReflect().GetUnknown()) > 0 || len(r.GetPut().ProtoReflect().GetUnknown()) > 0
+	}
+	return hasUnknown(r.ProtoReflect())
 }
 
 // hasUnknown says whether a message, or one in it, has fields that are not known here.
