@@ -203,11 +203,9 @@ func (r *rolling) inRoom(ctx context.Context) (err error) {
 		return err
 	}
 	defer os.Remove(part)
-	done, err := r.apply(ctx, replay.Order{Out: part, ToRevision: r.o.ToRevision, Marks: r.marks()})
+	order := replay.Order{Out: part, ToRevision: r.o.ToRevision, Marks: r.marks()}
+	err = r.apply(ctx, order, func(done *replay.Done) error { return r.conclude(ctx, part, done) })
 	if err != nil {
-		return err
-	}
-	if err := r.conclude(ctx, part, done); err != nil {
 		return err
 	}
 	return appear(part, r.Out)
@@ -215,7 +213,8 @@ func (r *rolling) inRoom(ctx context.Context) (err error) {
 
 // findChange applies everything once to learn which entry changed the key last.
 func (r *rolling) findChange(ctx context.Context) error {
-	done, err := r.apply(ctx, replay.Order{Watch: r.o.Before, ToRevision: r.o.ToRevision})
+	var done *replay.Done
+	err := r.apply(ctx, replay.Order{Watch: r.o.Before, ToRevision: r.o.ToRevision}, func(d *replay.Done) error { done = d; return nil })
 	if err != nil {
 		return err
 	}
@@ -228,11 +227,11 @@ func (r *rolling) findChange(ctx context.Context) error {
 	return r.logs.plan(r.From.Index+1, r.end)
 }
 
-// apply copies the base and applies the entries to the copy.
-func (r *rolling) apply(ctx context.Context, order replay.Order) (*replay.Done, error) {
-	var err error
+// apply copies the base and applies the entries to the copy. What was done goes to look
+// while the child brings its file to the disk.
+func (r *rolling) apply(ctx context.Context, order replay.Order, look func(*replay.Done) error) (err error) {
 	if order.Work, err = r.copyBase(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	defer os.Remove(order.Work)
 	order.Sweep = r.room
@@ -241,11 +240,11 @@ func (r *rolling) apply(ctx context.Context, order replay.Order) (*replay.Done, 
 	order.ConfStates = r.logs.confStates(r.From.Index, r.end)
 	p, state, err := replay.Start(ctx, r.o.Self, order)
 	if err != nil {
-		return nil, explain(err)
+		return explain(err)
 	}
 	if state.Index != r.From.Index {
 		p.Kill()
-		return nil, fmt.Errorf("etcd reads consistent index %d of the copy, and the base has %d", state.Index, r.From.Index)
+		return fmt.Errorf("etcd reads consistent index %d of the copy, and the base has %d", state.Index, r.From.Index)
 	}
 	r.From.Revision = state.Revision
 	if r.o.Applying != nil {
@@ -253,17 +252,24 @@ func (r *rolling) apply(ctx context.Context, order replay.Order) (*replay.Done, 
 	}
 	if order.ToRevision > 0 && order.ToRevision <= state.Revision {
 		p.Kill()
-		return nil, &RollRefusal{fmt.Sprintf("the base is at revision %d already", state.Revision), "an older --base"}
+		return &RollRefusal{fmt.Sprintf("the base is at revision %d already", state.Revision), "an older --base"}
 	}
 	if err := r.logs.send(ctx, p, r); err != nil {
 		p.Kill()
-		return nil, err
+		return err
 	}
 	done, err := p.Finish(ctx)
 	if err != nil {
-		return nil, explain(err)
+		return explain(err)
 	}
-	return done, r.judge(order, done, p.Marks)
+	err = r.judge(order, done, p.Marks)
+	if err == nil {
+		err = look(done)
+	}
+	if ended := p.Wait(ctx); ended != nil {
+		err = errors.Join(err, explain(ended))
+	}
+	return err
 }
 
 // judge holds what came out against what was asked for and what is known.

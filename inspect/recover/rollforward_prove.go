@@ -128,9 +128,11 @@ func (p *proving) apply(ctx context.Context, r *rolling) (err error) {
 	if err := r.checkSpace(); err != nil {
 		return err
 	}
-	if _, err := r.apply(ctx, replay.Order{Out: out}); err != nil {
-		return err
-	}
+	return r.apply(ctx, replay.Order{Out: out}, func(*replay.Done) error { return p.compare(ctx, out) })
+}
+
+// compare holds the database against what the log led to.
+func (p *proving) compare(ctx context.Context, out string) error {
 	sources, problems := source.Open(ctx, []string{out}, source.Options{})
 	if len(sources) == 0 {
 		return errors.Join(problems...)

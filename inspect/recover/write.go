@@ -74,7 +74,11 @@ func (j *job) finish(w *rebuild.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	j.result.Size, err = w.WriteTo(out, j.opts.Snapshot)
+	if j.opts.Snapshot {
+		j.result.Size, _, err = w.WriteSnapshotTo(out)
+	} else {
+		j.result.Size, err = w.WriteTo(out)
+	}
 	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
 		return errors.Join(err, j.discard())
 	}

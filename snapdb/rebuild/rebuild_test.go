@@ -53,9 +53,19 @@ func write(t *testing.T, pageSize, n int, hash bool) []byte {
 		}
 	}
 	var out bytes.Buffer
-	size, err := w.WriteTo(&out, hash)
+	if !hash {
+		size, err := w.WriteTo(&out)
+		if err != nil || size != int64(out.Len()) {
+			t.Fatalf("size %d of %d, %v", size, out.Len(), err)
+		}
+		return out.Bytes()
+	}
+	size, digest, err := w.WriteSnapshotTo(&out)
 	if err != nil || size != int64(out.Len()) {
 		t.Fatalf("size %d of %d, %v", size, out.Len(), err)
+	}
+	if sum := sha256.Sum256(out.Bytes()); !bytes.Equal(digest, sum[:]) {
+		t.Errorf("the digest of the whole is %x, not %x", sum, digest)
 	}
 	return out.Bytes()
 }

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
@@ -29,10 +29,8 @@ func Child(in io.Reader, out, log io.Writer) int {
 		say(out, event{Failed: &Failure{Reason: ReasonFile, Text: "no order: " + err.Error()}})
 		return 2
 	}
-	// The garbage of a large entry is taken away before more of it piles up.
-	debug.SetMemoryLimit(heapLimit)
-	debug.SetGCPercent(garbagePercent)
 	c := &child{order: &o, out: out, batches: make(chan []item)}
+	c.garbage.limit()
 	go c.read(r)
 	if err := c.obey(logger(log)); err != nil {
 		f, ok := errors.AsType[*Failure](err)
@@ -45,19 +43,12 @@ func Child(in io.Reader, out, log io.Writer) int {
 	return 0
 }
 
-// heapLimit is the size in bytes above which memory is taken back more eagerly; the
-// index of a store with many keys may need more. Below it there may be garbagePercent of
-// what is in use.
-const (
-	heapLimit      = 192 << 20
-	garbagePercent = 200
-)
-
 // A child carries out one order.
 type child struct {
 	order   *Order
 	out     io.Writer
-	batches chan []item // closed behind the last one
+	batches chan []item // closed behind the last one; what a batch holds is overwritten behind the next
+	garbage garbage
 }
 
 // An item is an entry with the request that its data is, or why it is none.
@@ -77,10 +68,9 @@ const (
 // more who could take the folder away.
 func (c *child) read(r io.Reader) {
 	ended := false
-	var ahead []item
-	bytes := 0
+	ahead, next := &batch{}, &batch{}
 	for {
-		e, end, err := readFrame(r)
+		e, end, err := readFrame(r, ahead)
 		switch {
 		case err != nil && ended:
 			return
@@ -88,7 +78,7 @@ func (c *child) read(r io.Reader) {
 			c.abandon()
 		case end:
 			ended = true
-			c.batches <- ahead
+			c.batches <- ahead.items
 			close(c.batches)
 			continue
 		}
@@ -96,11 +86,36 @@ func (c *child) read(r io.Reader) {
 		if e.Type == raftlog.EntryNormal {
 			i.request, i.failure = decode(e.Data)
 		}
-		ahead, bytes = append(ahead, i), bytes+len(e.Data)
-		if len(ahead) == aheadItems || bytes >= aheadBytes {
-			c.batches <- ahead
-			ahead, bytes = nil, 0
+		ahead.items = append(ahead.items, i)
+		if len(ahead.items) == aheadItems || len(ahead.data) >= aheadBytes {
+			c.batches <- ahead.items
+			// It was taken, so that the one before is done with.
+			ahead, next = next, ahead
+			ahead.reset()
 		}
+	}
+}
+
+// A batch is what is handed to the applier at a time.
+type batch struct {
+	items []item
+	data  []byte // of the entries, one behind the other
+}
+
+// room gives n bytes for the data of an entry.
+func (b *batch) room(n int) []byte {
+	b.data = slices.Grow(b.data, n) // what entries have of the memory before stays theirs
+	b.data = b.data[:len(b.data)+n]
+	return b.data[len(b.data)-n:]
+}
+
+// reset empties a batch whose entries are done with, and does not keep the memory of a
+// large one.
+func (b *batch) reset() {
+	clear(b.items)
+	b.items, b.data = b.items[:0], b.data[:0]
+	if cap(b.data) > 2*aheadBytes {
+		b.data = nil
 	}
 }
 
@@ -142,8 +157,9 @@ func (c *child) obey(lg *zap.Logger) (err error) {
 	say(c.out, event{Opened: &state})
 	stopped := false
 	marks := c.order.Marks
-	for batch := range c.batches {
-		for _, i := range batch {
+	for items := range c.batches {
+		c.garbage.limit()
+		for _, i := range items {
 			if stopped {
 				break
 			}
@@ -161,12 +177,15 @@ func (c *child) obey(lg *zap.Logger) (err error) {
 	if _, err := c.mark(s, marks, s.applied); err != nil {
 		return err
 	}
-	done, err := s.finish(c.order.Work, c.order.Out)
+	done, f, err := s.finish(c.order.Work, c.order.Out)
 	if err != nil {
 		return err
 	}
 	say(c.out, event{Done: done})
-	return nil
+	if f == nil {
+		return nil
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // mark tells HashKV as of the mark that the store is at, and gives the marks behind an

@@ -1,12 +1,11 @@
 package replay
 
 import (
-	"crypto/sha256"
 	"errors"
-	"hash"
 	"io"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -15,68 +14,73 @@ import (
 )
 
 // finish closes the store and writes it to a new file as a snapshot, with its hash
-// behind it.
-func (s *store) finish(work, out string) (*Done, error) {
+// behind it. The file is given, too, to be brought to the disk; nil for none.
+func (s *store) finish(work, out string) (*Done, *os.File, error) {
 	s.be.ForceCommit()
 	mark, err := s.mark()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	done := &Done{Mark: mark, Counts: s.counts, Change: s.watched}
 	done.CompactRevision = s.state().CompactRevision
 	err = s.kv.Close()
 	s.lessor.Stop()
 	if err = errors.Join(err, s.be.Close()); err != nil || out == "" {
-		return done, err
-	}
-	done.Size, done.SHA256, err = save(work, out)
-	return done, err
-}
-
-// save writes the database anew, bucket by bucket in key order, and gives the file's size
-// and digest. etcd's own defragmentation fills several buckets in one transaction, and
-// bbolt lays those out in the order of a map, which differs from run to run.
-func save(work, out string) (size int64, sum []byte, err error) {
-	db, err := bbolt.Open(work, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Minute})
-	if err != nil {
-		return 0, nil, err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	info, err := os.Stat(work)
-	if err != nil {
-		return 0, nil, err
+		return done, nil, err
 	}
 	f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return 0, nil, err
+		return nil, nil, err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+	if done.Size, done.SHA256, err = rewrite(work, f); err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return done, f, nil
+}
+
+// rewrite fills a new database bucket by bucket in key order and writes that out. etcd's
+// own defragmentation fills several buckets in one transaction, and bbolt lays those out
+// in the order of a map, which differs from run to run. The work files are gone at the
+// end, before the new one is brought to the disk: a file system may bring there all that
+// is not yet, which nobody needs of them.
+func rewrite(work string, out io.Writer) (size int64, sum []byte, err error) {
 	anew, err := os.OpenFile(work+".anew", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return 0, nil, err
 	}
 	defer os.Remove(anew.Name())
-	w, err := rebuild.New(anew, db.Info().PageSize, info.Size())
+	w, err := fill(work, anew)
 	if err != nil {
 		return 0, nil, err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
-	whole := sha256.New()
-	if size, err = fill(db, w, f, whole); err != nil {
-		return 0, nil, err
-	}
-	return size, whole.Sum(nil), f.Sync()
+	var removed sync.WaitGroup
+	removed.Go(func() { os.Remove(work) })
+	size, sum, err = w.WriteSnapshotTo(out)
+	removed.Wait()
+	return size, sum, errors.Join(err, w.Close())
 }
 
-// fill copies every bucket and writes what that gives.
-func fill(db *bbolt.DB, w *rebuild.Writer, out io.Writer, whole hash.Hash) (size int64, err error) {
+// fill copies every bucket.
+func fill(work string, anew *os.File) (w *rebuild.Writer, err error) {
+	db, err := bbolt.Open(work, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Minute})
+	if err != nil {
+		return nil, errors.Join(err, anew.Close())
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	info, err := os.Stat(work)
+	if err != nil {
+		return nil, errors.Join(err, anew.Close())
+	}
+	if w, err = rebuild.New(anew, db.Info().PageSize, info.Size()); err != nil {
+		return nil, err
+	}
 	err = db.View(func(tx *bbolt.Tx) error {
 		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error { return fillBucket(w, b, name) })
 	})
 	if err != nil {
-		return 0, err
+		return nil, errors.Join(err, w.Close())
 	}
-	return w.WriteTo(io.MultiWriter(out, whole), true)
+	return w, nil
 }
 
 // fillBucket copies a bucket, its records before the buckets in it, which etcd has none of

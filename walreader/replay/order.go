@@ -137,8 +137,8 @@ func appendHead(b []byte, e raftlog.Entry, typ byte) []byte {
 
 var errFrame = errors.New("no frame of an entry")
 
-// readFrame reads the next frame; end is set behind the last entry.
-func readFrame(r io.Reader) (e raftlog.Entry, end bool, err error) {
+// readFrame reads the next frame, its data into a batch; end is set behind the last entry.
+func readFrame(r io.Reader, into *batch) (e raftlog.Entry, end bool, err error) {
 	var head [frameHead]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return e, false, err
@@ -151,7 +151,7 @@ func readFrame(r io.Reader) (e raftlog.Entry, end bool, err error) {
 	if head[4] == typeEnd {
 		return e, true, nil
 	}
-	e.Data = make([]byte, n)
+	e.Data = into.room(int(n))
 	_, err = io.ReadFull(r, e.Data)
 	return e, false, err
 }

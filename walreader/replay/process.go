@@ -30,9 +30,10 @@ type Process struct {
 	head    []byte
 	log     lastBytes
 
-	done   *Done
-	failed *Failure
-	ended  error // how the process ended
+	written chan struct{} // closed when done is set
+	done    *Done
+	failed  *Failure
+	ended   error // how the process ended
 
 	garbled error // what is wrong with what it said; nil for nothing
 }
@@ -40,7 +41,7 @@ type Process struct {
 // Start starts self, the program and its arguments as a child, with an order, and waits
 // until the copy is open. It ends with ctx.
 func Start(ctx context.Context, self []string, o Order) (*Process, State, error) {
-	p := &Process{opened: make(chan State, 1), exited: make(chan struct{})}
+	p := &Process{opened: make(chan State, 1), written: make(chan struct{}), exited: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, self[0], self[1:]...)
 	p.cmd.Stderr = &p.log
 	p.cmd.SysProcAttr = group()
@@ -98,8 +99,9 @@ func (p *Process) listen(stdout io.Reader) {
 			p.Marks = append(p.Marks, *e.Mark)
 		case e.Stopped:
 			p.stopped.Store(true)
-		case e.Done != nil:
+		case e.Done != nil && p.done == nil:
 			p.done = e.Done
+			close(p.written)
 		case e.Failed != nil:
 			p.failed = e.Failed
 			p.stopped.Store(true)
@@ -121,16 +123,27 @@ func (p *Process) Send(e raftlog.Entry) {
 // Stopped says that the child takes no further entry.
 func (p *Process) Stopped() bool { return p.stopped.Load() }
 
-// Finish says that no entry follows, and waits until the file is written.
+// Finish says that no entry follows, and waits until the file is complete. That it is on
+// the disk, too, Wait tells.
 func (p *Process) Finish(ctx context.Context) (*Done, error) {
 	p.out.Write(appendHead(nil, raftlog.Entry{}, typeEnd))
 	p.out.Flush()
 	p.stdin.Close()
-	<-p.exited
-	if p.done == nil || p.ended != nil || p.garbled != nil {
+	select {
+	case <-p.written:
+		return p.done, nil
+	case <-p.exited:
 		return nil, p.why(ctx)
 	}
-	return p.done, nil
+}
+
+// Wait waits until the file is on the disk and the child has ended.
+func (p *Process) Wait(ctx context.Context) error {
+	<-p.exited
+	if p.done == nil || p.ended != nil || p.garbled != nil {
+		return p.why(ctx)
+	}
+	return nil
 }
 
 // Kill ends the child and waits for its end.

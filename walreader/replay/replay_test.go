@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,20 +29,20 @@ func TestFramesComeOutAsTheyWentIn(t *testing.T) {
 		b = append(appendHead(b, e, byte(e.Type)), e.Data...)
 	}
 	b = appendHead(b, raftlog.Entry{}, typeEnd)
-	r := bytes.NewReader(b)
+	r, into := bytes.NewReader(b), &batch{}
 	for _, want := range entries {
-		got, end, err := readFrame(r)
+		got, end, err := readFrame(r, into)
 		if err != nil || end || got.Index != want.Index || got.Term != want.Term || got.Type != want.Type || !bytes.Equal(got.Data, want.Data) {
 			t.Errorf("%d: %+v, %t, %v", want.Index, got.Index, end, err)
 		}
 	}
-	if _, end, err := readFrame(r); !end || err != nil {
+	if _, end, err := readFrame(r, into); !end || err != nil {
 		t.Errorf("%t, %v", end, err)
 	}
-	if _, _, err := readFrame(r); err != io.EOF {
+	if _, _, err := readFrame(r, into); err != io.EOF {
 		t.Errorf("behind the end: %v", err)
 	}
-	if _, _, err := readFrame(bytes.NewReader([]byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})); err != errFrame {
+	if _, _, err := readFrame(bytes.NewReader([]byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}), into); err != errFrame {
 		t.Errorf("a frame of 4 GiB: %v", err)
 	}
 }
@@ -89,6 +90,35 @@ func TestNoRefusalHoldsWhatARequestSays(t *testing.T) {
 	}
 }
 
+func TestWhatIsNotKnownIsSeenWhereverItIs(t *testing.T) {
+	field := protowire.AppendVarint(protowire.AppendTag(nil, 9000, protowire.VarintType), 1)
+	put := func() *pb.InternalRaftRequest {
+		return &pb.InternalRaftRequest{Header: &pb.RequestHeader{ID: 7}, Put: &pb.PutRequest{Key: []byte("k"), Value: []byte("v")}}
+	}
+	inTxn := &pb.PutRequest{Key: []byte("k")}
+	txn := &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: inTxn}}}}
+	for where, add := range map[string]func(r *pb.InternalRaftRequest){
+		"nowhere":             func(r *pb.InternalRaftRequest) {},
+		"the request":         func(r *pb.InternalRaftRequest) { r.ProtoReflect().SetUnknown(field) },
+		"the header":          func(r *pb.InternalRaftRequest) { r.Header.ProtoReflect().SetUnknown(field) },
+		"the put":             func(r *pb.InternalRaftRequest) { r.Put.ProtoReflect().SetUnknown(field) },
+		"a txn":               func(r *pb.InternalRaftRequest) { inTxn.ProtoReflect().SetUnknown(field); r.Put, r.Txn = nil, txn },
+		"a txn beside a put":  func(r *pb.InternalRaftRequest) { inTxn.ProtoReflect().SetUnknown(field); r.Txn = txn },
+		"an older id, beside": func(r *pb.InternalRaftRequest) { r.ID = 3; r.Put.ProtoReflect().SetUnknown(field) },
+	} {
+		request := put()
+		add(request)
+		data, err := proto.Marshal(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, f := decode(data)
+		if known := where == "nowhere"; known != (f == nil) || known != (r != nil) || f != nil && f.Reason != ReasonUnknown {
+			t.Errorf("in %s: %v, %v", where, r, f)
+		}
+	}
+}
+
 func TestAChildWithoutAnOrderEnds(t *testing.T) {
 	for _, in := range []string{"", "{}", "nonsense\n"} {
 		var out bytes.Buffer
@@ -132,8 +162,16 @@ func TestBucketsInBucketsAreCopied(t *testing.T) {
 	if err = errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := save(work, out); err != nil {
+	f, err := os.Create(out)
+	if err != nil {
 		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, _, err := rewrite(work, f); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(work)); err != nil || len(left) > 0 {
+		t.Errorf("work files are left: %v, %v", left, err)
 	}
 	if db, err = bbolt.Open(out, 0o600, &bbolt.Options{ReadOnly: true}); err != nil {
 		t.Fatal(err)
@@ -163,6 +201,7 @@ func TestWhatAChildSaysIsNotTrusted(t *testing.T) {
 		p, _, err := Start(t.Context(), []string{"sh", "-c", "printf '" + said + "'" + waits[said == ""]}, Order{})
 		if p != nil {
 			_, err = p.Finish(t.Context())
+			err = errors.Join(err, p.Wait(t.Context()))
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", said, err)
