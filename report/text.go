@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -157,7 +158,9 @@ func place(f inspect.Finding, nameFile, nameSource bool) string {
 	if file == "" {
 		file = f.Member
 	} else if !nameSource {
-		file = strings.TrimPrefix(file, strings.TrimRight(f.Member, "/")+"/")
+		if rest, ok := strings.CutPrefix(filepath.ToSlash(file), strings.TrimRight(filepath.ToSlash(f.Member), "/")+"/"); ok {
+			file = file[len(file)-len(rest):]
+		}
 	}
 	switch {
 	case (nameFile || nameSource) && file != "" && l.Offset != nil:

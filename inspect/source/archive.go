@@ -134,6 +134,9 @@ func (t *unpackedTree) open(at string) (*File, error) {
 
 func (t *unpackedTree) hasMeta(at string) bool { f := t.files[at]; return f != nil && f.database }
 func (t *unpackedTree) isPacked(string) bool   { return false }
+
+func (t *unpackedTree) join(elements ...string) string { return path.Join(elements...) }
+
 func (t *unpackedTree) shown(at string) string {
 	if f := t.files[at]; f != nil && f.file != nil {
 		return f.file.Path

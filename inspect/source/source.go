@@ -150,7 +150,7 @@ func (d finder) below(path string) (sources []*Source, problems []error) {
 		return nil, []error{plain(d.tree.shown(path), err)}
 	}
 	for _, e := range entries {
-		sub := filepath.Join(path, e.name)
+		sub := d.tree.join(path, e.name)
 		var found []*Source
 		var errs []error
 		switch {
@@ -182,7 +182,7 @@ var errNothing = errors.New("no etcd files")
 
 // openDir opens a folder of etcd's. It gives nil when the folder is none.
 func (d finder) openDir(path string) (*Source, error) {
-	member := filepath.Join(path, "member")
+	member := d.tree.join(path, "member")
 	switch {
 	case d.isMember(member):
 		return d.openMember(path, member, KindDataDir)
@@ -201,7 +201,7 @@ func (d finder) openDir(path string) (*Source, error) {
 }
 
 func (d finder) openMember(path, member string, kind Kind) (*Source, error) {
-	snap, wal := filepath.Join(member, "snap"), filepath.Join(member, "wal")
+	snap, wal := d.tree.join(member, "snap"), d.tree.join(member, "wal")
 	s := &Source{Path: d.tree.shown(path), Kind: kind, ByPlace: true, SnapDir: d.tree.shown(snap), WALDir: d.tree.shown(wal)}
 	err := d.openSnap(s, snap)
 	if err == nil {
@@ -278,7 +278,7 @@ func (d finder) eachFile(dir string, visit func(path, name string) error) error 
 		if e.dir {
 			continue
 		}
-		if err := visit(filepath.Join(dir, e.name), e.name); err != nil {
+		if err := visit(d.tree.join(dir, e.name), e.name); err != nil {
 			return err
 		}
 	}
@@ -288,9 +288,9 @@ func (d finder) eachFile(dir string, visit func(path, name string) error) error 
 // isMember says whether a folder is a member's: it has a database where etcd
 // keeps it, or WAL segments, or .snap files.
 func (d finder) isMember(path string) bool {
-	snap := filepath.Join(path, "snap")
+	snap := d.tree.join(path, "snap")
 	return d.any(snap, func(name string) bool { return name == "db" || strings.HasSuffix(name, ".snap") }) ||
-		d.has(filepath.Join(path, "wal"), ".wal")
+		d.has(d.tree.join(path, "wal"), ".wal")
 }
 
 // IsMember says whether a folder is a member's data directory or the member folder
@@ -380,10 +380,11 @@ type sentence struct {
 func (s sentence) Error() string { return s.text }
 func (s sentence) Unwrap() error { return s.cause }
 
-// show quotes a path only when it needs it.
+// show quotes a path only when it needs it, which the separator of the system does not.
 func show(path string) string {
-	if q := strconv.QuoteToGraphic(path); q[1:len(q)-1] != path || path == "" {
-		return q
+	slashed := filepath.ToSlash(path)
+	if q := strconv.QuoteToGraphic(slashed); q[1:len(q)-1] != slashed || path == "" {
+		return strconv.QuoteToGraphic(path)
 	}
 	return path
 }

@@ -19,6 +19,9 @@ type tree interface {
 	isPacked(path string) bool
 	// shown is the path as a user would write it.
 	shown(path string) string
+	// join gives the path of what lies in a folder: the operating system's separator is
+	// no archive's.
+	join(elements ...string) string
 }
 
 // A node is one entry of a folder, links followed.
@@ -48,6 +51,7 @@ func (d disk) list(dir string) ([]node, error) {
 
 func (d disk) open(path string) (*File, error) { return openFile(path, d.progress) }
 func (d disk) shown(path string) string        { return path }
+func (d disk) join(elements ...string) string  { return filepath.Join(elements...) }
 
 func (d disk) hasMeta(path string) bool {
 	return begins(path, func(head []byte) bool { _, ok := byMeta(head, 0); return ok })

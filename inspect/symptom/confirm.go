@@ -3,6 +3,7 @@ package symptom
 import (
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -177,7 +178,7 @@ func (p place) holds(f inspect.Finding) bool {
 	case p.page != nil:
 		return f.Location.Page != nil && *f.Location.Page == *p.page || slices.Contains(f.RelatedPages, *p.page)
 	case p.offset != nil:
-		return f.Location.Offset != nil && *f.Location.Offset == *p.offset && path.Base(f.Location.File) == p.file
+		return f.Location.Offset != nil && *f.Location.Offset == *p.offset && filepath.Base(f.Location.File) == p.file
 	}
 	return false
 }
