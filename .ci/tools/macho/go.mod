@@ -1,0 +1,3 @@
+module etcd-forensics/tools/macho
+
+go 1.26.0
