@@ -9,6 +9,10 @@ MUTATIONS ?= 10000
 JOBS     ?= 2
 SCALE    ?= $(BUILD)/scale
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
+# What builds the image, and for which machine.
+BUILDER  ?= $(firstword $(foreach builder,buildah podman docker,$(shell command -v $(builder) 2>/dev/null)))
+IMAGE    ?= $(BINARY)
+IMAGE_ARCH ?= $(shell $(GO) env GOARCH)
 VERSION  ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.0.0)
 EPOCH    := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 READERS  := ./walreader ./walreader/raftlog ./walreader/snapfile ./snapdb ./snapdb/page ./snapdb/scan ./snapdb/keyspace ./snapdb/kube
@@ -58,6 +62,13 @@ release: man completions ## static binaries, packages, checksums and a list of w
 			$(BUILD)/release/$(BINARY).spdx.json >$(BUILD)/spdx.json && mv $(BUILD)/spdx.json $(BUILD)/release/$(BINARY).spdx.json
 	cd $(BUILD)/release && sha256sum * >SHA256SUMS
 
+image: ## a container image from scratch with the program of build/release, by buildah, podman or docker
+	@test -n "$(BUILDER)" || { echo "buildah, podman or docker is needed"; exit 1; }
+	@test -f $(BUILD)/release/$(BINARY)-linux-$(IMAGE_ARCH) || $(MAKE) release
+	@rm -rf $(BUILD)/image && mkdir -p $(BUILD)/image/tmp && cp $(BUILD)/release/$(BINARY)-linux-$(IMAGE_ARCH) $(BUILD)/image
+	SOURCE_DATE_EPOCH=$(EPOCH) $(BUILDER) build $(if $(findstring docker,$(BUILDER)),,--timestamp $(EPOCH)) \
+		--platform linux/$(IMAGE_ARCH) -f .ci/Dockerfile -t $(IMAGE) $(BUILD)/image
+
 release-check: release ## hold the release against what it should be, and make it again
 	.ci/release-check
 
@@ -69,9 +80,11 @@ demo: build ## unpack a real cluster of three that crashed, and inspect it
 test: ## all tests
 	$(GO) test -timeout 20m ./...
 
-lint: ## format, vet, tidy
+lint: ## format, vet for every system of the release, tidy
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt"; exit 1; }
 	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
 	$(GO) mod tidy -diff
 
 race: ## the tests of everything that runs in parallel, with the race detector
@@ -130,10 +143,13 @@ picture: ## take the documents' picture of the HTML report, docs/report.png, ane
 tools: ## install what the optional steps use (Debian)
 	apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev etcd-server etcd-client shellcheck chromium
 
+release-tools: tools ## install what release-check uses (Debian)
+	apt-get install -q -y --no-install-recommends file lintian rpm qemu-user-static wine64 gcc-mingw-w64-x86-64 buildah
+
 full: ## verify, and a skip is a failure
 	$(MAKE) verify FULL=1
 
 clean: ## remove what was built
 	rm -rf $(BUILD) $(BINARY)
 
-.PHONY: help build man completions release release-check demo test lint race small verify bench bench-scale mutants storm fuzz fixtures versions golden picture tools full clean
+.PHONY: help build man completions release image release-check demo test lint race small verify bench bench-scale mutants storm fuzz fixtures versions golden picture tools release-tools full clean
