@@ -36,7 +36,8 @@ func isTerminal(w io.Writer) bool {
 
 // color says whether standard output may be painted (https://no-color.org).
 func (p *program) color() bool {
-	return !p.noColor && os.Getenv("NO_COLOR") == "" && p.output == "" && isTerminal(p.streams.Out)
+	out, file := p.streams.Out.(*os.File)
+	return !p.noColor && os.Getenv("NO_COLOR") == "" && p.output == "" && file && isTerminal(out) && paints(out)
 }
 
 // A bar shows progress on stderr; the zero bar shows nothing.
