@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/url"
 	"path/filepath"
+	"strings"
 
 	sarifreport "github.com/owenrumney/go-sarif/v3/pkg/report"
 	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
@@ -43,10 +44,22 @@ func locationOf(f *inspect.Finding, path string) *sarif.Location {
 	if f.Location.File != "" {
 		path = f.Location.File
 	}
-	uri := &url.URL{Path: filepath.ToSlash(path)}
-	place := sarif.NewPhysicalLocation().WithArtifactLocation(sarif.NewSimpleArtifactLocation(uri.String()))
+	place := sarif.NewPhysicalLocation().WithArtifactLocation(sarif.NewSimpleArtifactLocation(uriOf(path)))
 	if f.Location.Offset != nil {
 		place.WithRegion(sarif.NewRegion().WithByteOffset(int(*f.Location.Offset)))
 	}
 	return sarif.NewLocationWithPhysicalLocation(place)
+}
+
+// uriOf gives a path as SARIF wants it. One with a drive or a host of Windows in front has no
+// relative form (RFC 8089, appendix E.2 and E.3).
+func uriOf(path string) string {
+	uri := &url.URL{Path: filepath.ToSlash(path)}
+	if volume := filepath.VolumeName(path); volume != "" {
+		uri.Scheme = "file"
+		if !strings.HasPrefix(uri.Path, "/") {
+			uri.Path = "/" + uri.Path
+		}
+	}
+	return uri.String()
 }
