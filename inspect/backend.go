@@ -115,8 +115,8 @@ func (d *database) ownNumber(id page.ID) bool {
 	return err == nil && len(b) >= page.HeaderSize && page.DecodeHeader((*[page.HeaderSize]byte)(b)).ID == id
 }
 
-// read makes the pass as of a revision, 0 for the newest.
-func (d *database) read(ctx context.Context, digest bool, revision int64, limits Limits) error {
+// read makes the pass as of a revision, 0 for the newest. Others may look at its records.
+func (d *database) read(ctx context.Context, digest bool, revision int64, limits Limits, others ...scan.Consumer) error {
 	key, ok := d.bucket[keyspace.BucketKey]
 	if !ok {
 		key = -1
@@ -134,7 +134,7 @@ func (d *database) read(ctx context.Context, digest bool, revision int64, limits
 		keys.Classes = d.kube.parser
 	}
 	d.contents = scan.NewContents(small, limits.BucketBytes)
-	consumers := []scan.Consumer{keys, d.contents}
+	consumers := append([]scan.Consumer{keys, d.contents}, others...)
 	var blocks *scan.Blocks
 	if d.seed != nil && key >= 0 {
 		blocks = scan.NewBlocks(*d.seed, key, d.meta.revision())

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,8 +102,14 @@ func (k *Keyspace) Judge(pass *scan.Result) (findings []Finding, whole bool) {
 	return k.x.findings, whole
 }
 
+// A Reach says how far a pass came in bucket key.
+type Reach = scan.Reach
+
+// Meter gives the consumer that tells how far a pass comes in bucket key.
+func (k *Keyspace) Meter() *scan.ReachMeter { return scan.NewReachMeter(k.Tree, k.Bucket) }
+
 // HashKVAt computes HashKV as of a revision, 0 for the newest, as a server that
-// had just started on the file would.
+// had just started on the file would. An interrupt is an UnhashedError.
 func HashKVAt(ctx context.Context, s *source.Source, rev int64) (HashKV, error) {
 	k, err := OpenKeyspace(ctx, s, DefaultLimits)
 	if err == nil {
@@ -111,8 +118,9 @@ func HashKVAt(ctx context.Context, s *source.Source, rev int64) (HashKV, error) 
 	if err != nil {
 		return HashKV{}, err
 	}
-	if err := k.d.read(ctx, false, rev, DefaultLimits); err != nil {
-		return HashKV{}, err
+	meter := k.Meter()
+	if err := k.d.read(ctx, false, rev, DefaultLimits, meter); err != nil {
+		return HashKV{}, &UnhashedError{k.File, cmp.Or(rev, k.Revision), k.CompactRevision, meter.Reach(), err}
 	}
 	if how := k.d.file.Changed(); how != "" {
 		return HashKV{}, fmt.Errorf("%s: the file changed while it was read: %s", k.File, how)
@@ -120,8 +128,19 @@ func HashKVAt(ctx context.Context, s *source.Source, rev int64) (HashKV, error) 
 	if !k.d.complete() {
 		return HashKV{}, fmt.Errorf("%s: the database is damaged, so no hash of it means anything; inspect tells where", k.File)
 	}
-	if rev == 0 {
-		rev = k.Revision
-	}
-	return HashKV{Hash: k.d.keys.Hash, Revision: rev, CompactRevision: k.CompactRevision}, nil
+	return HashKV{Hash: k.d.keys.Hash, Revision: cmp.Or(rev, k.Revision), CompactRevision: k.CompactRevision}, nil
 }
+
+// An UnhashedError says how far the pass came that was to give a hash, when ctx ended.
+// There is no hash of a part: it would be taken for that of the whole.
+type UnhashedError struct {
+	File                      string
+	Revision, CompactRevision int64 // as in HashKV
+	Reach                     Reach
+	Cause                     error
+}
+
+func (e *UnhashedError) Error() string { return e.Cause.Error() }
+
+// Unwrap gives the cause.
+func (e *UnhashedError) Unwrap() error { return e.Cause }

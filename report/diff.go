@@ -11,8 +11,18 @@ import (
 type diffSideView struct {
 	File     string `json:"file"`
 	Revision int64  `json:"revision"`
-	Keys     int64  `json:"keys"`
+	Keys     *int64 `json:"keys"`
 	Complete bool   `json:"complete"`
+
+	Interrupted *reachView `json:"interrupted,omitempty"`
+}
+
+func viewDiffSide(r *query.DiffResult, s *query.DiffSide, keys *int64) diffSideView {
+	v := diffSideView{File: s.File, Revision: s.Revision, Keys: unlessPartial(keys, !r.Counted()), Complete: s.Whole}
+	if !s.Read {
+		v.Interrupted = viewReach(&s.Reach)
+	}
+	return v
 }
 
 type diffRowView struct {
@@ -37,20 +47,26 @@ type diffKeyView struct {
 // DiffJSON writes what became of the keys as one object.
 func DiffJSON(w io.Writer, r *query.DiffResult) error {
 	c := r.Counts
+	counted := func(n int64) *int64 { return unlessPartial(&n, !r.Counted()) }
 	view := struct {
 		Old       diffSideView  `json:"old"`
 		New       diffSideView  `json:"new"`
-		Same      int64         `json:"same"`
-		Added     int64         `json:"added"`
-		Removed   int64         `json:"removed"`
-		Changed   int64         `json:"changed"`
-		Recreated int64         `json:"recreated"`
+		Same      *int64        `json:"same"`
+		Added     *int64        `json:"added"`
+		Removed   *int64        `json:"removed"`
+		Changed   *int64        `json:"changed"`
+		Recreated *int64        `json:"recreated"`
 		Prefixes  []diffRowView `json:"prefixes"`
 		Keys      []diffKeyView `json:"keys"`
-		OtherKeys int64         `json:"otherKeys"`
+		OtherKeys *int64        `json:"otherKeys"`
+
+		Interrupted bool   `json:"interrupted,omitempty"`
+		AtLeast     *int64 `json:"differentAtLeast,omitempty"`
 	}{
-		diffSideView{r.Old.File, r.Old.Revision, c.Old, r.Old.Whole}, diffSideView{r.New.File, r.New.Revision, c.New, r.New.Whole},
-		c.Same, c.Added, c.Removed, c.Changed, c.Recreated, make([]diffRowView, len(r.Prefixes)), make([]diffKeyView, len(r.Keys)), r.OtherKeys,
+		Old: viewDiffSide(r, &r.Old, &c.Old), New: viewDiffSide(r, &r.New, &c.New),
+		Same: counted(c.Same), Added: counted(c.Added), Removed: counted(c.Removed), Changed: counted(c.Changed), Recreated: counted(c.Recreated),
+		Prefixes: make([]diffRowView, len(r.Prefixes)), Keys: make([]diffKeyView, len(r.Keys)), OtherKeys: counted(r.OtherKeys),
+		Interrupted: r.Interrupted, AtLeast: unlessPartial(&r.AtLeast, r.Counted()),
 	}
 	for i, p := range r.Prefixes {
 		text, encoding := Key(p.Prefix)
@@ -66,10 +82,17 @@ func DiffJSON(w io.Writer, r *query.DiffResult) error {
 // DiffText writes what became of the keys for people.
 func DiffText(w io.Writer, r *query.DiffResult) error {
 	t := &textWriter{w: w}
+	if !r.Counted() {
+		t.interruptedDiff(r)
+		return t.err
+	}
 	c := r.Counts
 	t.wrapHanging("old: ", "  ", fmt.Sprintf("%s at revision %d, %s", Plain(r.Old.File), r.Old.Revision, plural(c.Old, "key")))
 	t.wrapHanging("new: ", "  ", fmt.Sprintf("%s at revision %d, %s", Plain(r.New.File), r.New.Revision, plural(c.New, "key")))
 	t.printf("%d added, %d removed, %d changed, %d re-created, %d the same\n", c.Added, c.Removed, c.Changed, c.Recreated, c.Same)
+	if r.Interrupted {
+		t.wrapHanging("interrupted: ", "  ", "these numbers are whole, but not all of these keys were looked up again; what follows counts and names only those that were")
+	}
 	if len(r.Prefixes) == 0 {
 		return t.err
 	}
@@ -86,10 +109,27 @@ func DiffText(w io.Writer, r *query.DiffResult) error {
 	if len(rows) > 0 {
 		t.table([]string{"", "OLD MOD", "NEW MOD", "KEY"}, rows)
 	}
-	if r.OtherKeys > 0 {
+	switch {
+	case r.OtherKeys > 0 && r.Interrupted:
+		t.printf("and %d more keys\n", r.OtherKeys)
+	case r.OtherKeys > 0:
 		t.printf("and %d more keys (--top 0 lists all)\n", r.OtherKeys)
 	}
 	return t.err
+}
+
+// interruptedDiff says how far each side was read, and the little that follows.
+func (t *textWriter) interruptedDiff(r *query.DiffResult) {
+	t.wrapHanging("interrupted: ", "  ", "which keys differ cannot be told before both sides were read to their end")
+	for _, side := range []struct {
+		name string
+		*query.DiffSide
+	}{{"old: ", &r.Old}, {"new: ", &r.New}} {
+		t.wrapHanging(side.name, "  ", fmt.Sprintf("%s at revision %d, %s", Plain(side.File), side.Revision, reachWords(&side.Reach)))
+	}
+	if r.AtLeast > 0 {
+		t.wrapHanging("", "  ", fmt.Sprintf("of the keys of old, at least %d cannot be the same in new: it has later or other versions of them", r.AtLeast))
+	}
 }
 
 // prefixWord names a row: an object's resource, or the prefix.

@@ -62,12 +62,13 @@ type versionView struct {
 	Version        int64  `json:"version,omitempty"`
 	Lease          string `json:"lease,omitempty"`
 	ValueSize      int64  `json:"valueSize"`
+	Deleted        bool   `json:"deleted,omitempty"`
 	valueView
 }
 
 func viewVersion(v *query.Version, show Values) versionView {
 	text, encoding := Key(v.Key)
-	return versionView{text, encoding, v.CreateRevision, v.Revision.Main, v.Version, leaseWord(v.Lease), v.ValueSize, viewValue(v.Value, show)}
+	return versionView{text, encoding, v.CreateRevision, v.Revision.Main, v.Version, leaseWord(v.Lease), v.ValueSize, false, viewValue(v.Value, show)}
 }
 
 // leaseWord writes a lease as etcdctl does, "" for none.
@@ -88,12 +89,15 @@ func orDash(s string) string {
 // GetJSON writes keys at a revision as one object.
 func GetJSON(w io.Writer, r *query.GetResult, show Values) error {
 	view := struct {
-		Revision int64         `json:"revision"`
-		Count    int           `json:"count"`
-		Keys     []versionView `json:"keys"`
-	}{r.Revision, len(r.List), make([]versionView, len(r.List))}
+		Revision    int64         `json:"revision"`
+		Complete    bool          `json:"complete"`
+		Count       int           `json:"count"`
+		Keys        []versionView `json:"keys"`
+		Interrupted *reachView    `json:"interrupted,omitempty"`
+	}{r.Revision, r.Whole, len(r.List), make([]versionView, len(r.List)), viewReach(r.Interrupted)}
 	for i := range r.List {
 		view.Keys[i] = viewVersion(&r.List[i], show)
+		view.Keys[i].Deleted = r.List[i].Revision.Tombstone
 	}
 	return Value(w, view)
 }
@@ -102,7 +106,15 @@ func GetJSON(w io.Writer, r *query.GetResult, show Values) error {
 // several as a table.
 func GetText(w io.Writer, r *query.GetResult, prefix bool, show Values) error {
 	t := &textWriter{w: w}
-	if prefix {
+	switch {
+	case r.Interrupted != nil:
+		t.interrupted(r.Interrupted, "of each key the newest version among them is shown. Newer versions, deletions and other keys may be among the rest")
+		if len(r.List) == 0 {
+			t.printf("none of them is of a key that was asked for\n")
+			return t.err
+		}
+		t.printf("among them: %s\n", plural(int64(len(r.List)), "key"))
+	case prefix:
 		t.printf("as of revision %d: %s\n", r.Revision, plural(int64(len(r.List)), "key"))
 	}
 	if !prefix || show == ValuesFull {
@@ -121,7 +133,11 @@ func GetText(w io.Writer, r *query.GetResult, prefix bool, show Values) error {
 	rows := make([][]string, len(r.List))
 	for i := range r.List {
 		v := &r.List[i]
-		rows[i] = []string{shortened(v.Key), fmt.Sprint(v.Revision.Main), fmt.Sprint(v.CreateRevision), fmt.Sprint(v.Version), orDash(leaseWord(v.Lease)), fmt.Sprint(v.ValueSize)}
+		created, version := fmt.Sprint(v.CreateRevision), fmt.Sprint(v.Version)
+		if v.Revision.Tombstone {
+			created, version = "-", "deleted"
+		}
+		rows[i] = []string{shortened(v.Key), fmt.Sprint(v.Revision.Main), created, version, orDash(leaseWord(v.Lease)), fmt.Sprint(v.ValueSize)}
 		if show == ValuesHash {
 			rows[i] = append(rows[i], show.words(v.Value))
 		}
@@ -131,6 +147,10 @@ func GetText(w io.Writer, r *query.GetResult, prefix bool, show Values) error {
 }
 
 func (t *textWriter) oneKey(v *query.Version, asOf int64, show Values) {
+	if v.Revision.Tombstone {
+		t.printf("key:             %s\nas of revision:  %d\ndeleted at:      %d\n", quoted(v.Key), asOf, v.Revision.Main)
+		return
+	}
 	t.printf("key:             %s\nas of revision:  %d\nmod revision:    %d\ncreate revision: %d\nversion:         %d\nlease:           %s\nvalue:           %d bytes\n",
 		quoted(v.Key), asOf, v.Revision.Main, v.CreateRevision, v.Version, orDash(leaseWord(v.Lease)), v.ValueSize)
 	switch words := show.words(v.Value); {
@@ -197,10 +217,13 @@ func sourcesOf(e *query.Event) []string {
 // HistoryJSON writes the history of keys as one object.
 func HistoryJSON(w io.Writer, r *query.HistoryResult, show Values) error {
 	view := struct {
-		Revision        int64       `json:"revision,omitempty"`
-		CompactRevision int64       `json:"compactRevision"`
-		Events          []eventView `json:"events"`
-	}{r.Revision, r.CompactRevision, make([]eventView, len(r.List))}
+		Revision        int64         `json:"revision,omitempty"`
+		CompactRevision int64         `json:"compactRevision"`
+		Complete        bool          `json:"complete"`
+		Events          []eventView   `json:"events"`
+		Interrupted     *reachView    `json:"interrupted,omitempty"`
+		UnreadLog       query.LogPart `json:"unreadLog,omitempty"`
+	}{r.Revision, r.CompactRevision, r.Whole, make([]eventView, len(r.List)), viewReach(r.Interrupted), r.Unread}
 	for i := range r.List {
 		e := &r.List[i]
 		view.Events[i] = eventView{viewVersion(&e.Version, show), e.Action, sourcesOf(e), e.Index, e.Term, e.State, e.Unsure, viewEstimate(e.Time)}
@@ -211,6 +234,9 @@ func HistoryJSON(w io.Writer, r *query.HistoryResult, show Values) error {
 // HistoryText writes the history of keys for people.
 func HistoryText(w io.Writer, r *query.HistoryResult, show Values) error {
 	t := &textWriter{w: w}
+	if r.Interrupted != nil {
+		t.interruptedHistory(r)
+	}
 	for i := 0; i < len(r.List); {
 		n := i
 		for n < len(r.List) && string(r.List[n].Key) == string(r.List[i].Key) {
@@ -222,10 +248,18 @@ func HistoryText(w io.Writer, r *query.HistoryResult, show Values) error {
 	if r.CompactRevision > 0 {
 		t.wrapHanging("", "  ", fmt.Sprintf("the database was compacted to revision %d: of each key it has at most one version from up to then", r.CompactRevision))
 	}
-	if !r.Log && r.File != "" {
+	if !r.Log && r.Unread == query.LogNone && r.File != "" {
 		t.wrapHanging("", "  ", "no write-ahead log was read, so versions that only a log holds are not here")
 	}
 	return t.err
+}
+
+func (t *textWriter) interruptedHistory(r *query.HistoryResult) {
+	log := map[query.LogPart]string{query.LogRest: ", and part of the write-ahead log", query.LogAll: ", and nothing of the write-ahead log"}
+	t.interrupted(r.Interrupted, "what follows is of these"+log[r.Unread]+". Other versions, newer ones too, may be among the rest")
+	if len(r.List) == 0 {
+		t.printf("nothing in it is of a key that was asked for\n")
+	}
 }
 
 func (t *textWriter) keyHistory(events []query.Event, show Values) {

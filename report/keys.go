@@ -3,7 +3,6 @@ package report
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"etcd-forensics/inspect/query"
@@ -18,20 +17,10 @@ type KeysTextOptions struct {
 // KeysText writes what fills a database for people.
 func KeysText(w io.Writer, r *query.KeysResult, opts KeysTextOptions) error {
 	t := &textWriter{w: w}
-	compacted := "never compacted"
-	if r.CompactRevision >= 0 {
-		compacted = fmt.Sprintf("compacted at %d", r.CompactRevision)
-	}
-	least := ""
-	if !r.Whole {
-		least = "at least "
-	}
-	t.wrapHanging("", "  ", fmt.Sprintf("%s as of revision %d, %s: %s%s, %s of which %s", Plain(r.File), r.Revision, compacted, least,
-		plural(r.Live, "key"), plural(r.Revisions, "revision"), tombstoneWords(r.Tombstones)))
-	t.wrapHanging("", "  ", fmt.Sprintf("live data %s, history %s%s", size(r.LiveBytes), size(r.HistoryBytes), mostHistory(r)))
+	t.keysHeader(r)
 	if k := r.Kubernetes; k != nil {
-		t.resources(k, &r.KeyCounts, opts.Rows)
-		t.namespaces(k, opts.Rows)
+		t.resources(k, counts{r.Partial}, &r.KeyCounts, opts.Rows)
+		t.namespaces(k, counts{r.Partial}, opts.Rows)
 		t.objects(k.Objects, opts.Rows)
 	}
 	if r.Kubernetes == nil || opts.ByPrefix {
@@ -39,9 +28,35 @@ func KeysText(w io.Writer, r *query.KeysResult, opts KeysTextOptions) error {
 	}
 	t.keyLists(r)
 	t.keySizes(r)
-	t.keySpace(&r.Space)
+	if !r.Partial {
+		t.keySpace(&r.Space)
+	}
 	t.alarmAdvice(r)
 	return t.err
+}
+
+// keysHeader writes the whole in a few lines.
+func (t *textWriter) keysHeader(r *query.KeysResult) {
+	compacted := "never compacted"
+	if r.CompactRevision >= 0 {
+		compacted = fmt.Sprintf("compacted at %d", r.CompactRevision)
+	}
+	asOf := fmt.Sprintf("%s as of revision %d, %s: ", Plain(r.File), r.Revision, compacted)
+	records := fmt.Sprintf("%s of which %s", plural(r.Revisions, "revision"), tombstoneWords(r.Tombstones))
+	if r.Partial {
+		t.interrupted(r.Interrupted, "all counts are at least what is said, and which keys are there cannot be told, since later deletions may be among the rest")
+		t.wrapHanging("", "  ", fmt.Sprintf("%sat least %s, with %s of keys and values", asOf, records, size(r.HistoryBytes)))
+		return
+	}
+	if r.Interrupted != nil {
+		t.interrupted(r.Interrupted, "the counts are whole, but objects were not looked into to the end, so there are no notes on them")
+	}
+	least := ""
+	if !r.Whole {
+		least = "at least "
+	}
+	t.wrapHanging("", "  ", fmt.Sprintf("%s%s%s, %s", asOf, least, plural(r.Live, "key"), records))
+	t.wrapHanging("", "  ", fmt.Sprintf("live data %s, history %s%s", size(r.LiveBytes), size(r.HistoryBytes), mostHistory(r)))
 }
 
 // mostHistory says what keeps the history long.
@@ -60,18 +75,29 @@ func tombstoneWords(n int64) string {
 	return fmt.Sprintf("%d are tombstones", n)
 }
 
-var countHeader = []string{"LIVE", "REVISIONS", "TOMBSTONES", "LIVE DATA", "HISTORY"}
+// counts are the columns of what rows count; of part of the records some cannot be told.
+type counts struct{ partial bool }
 
-func countCells(c *query.KeyCounts) []string {
-	return []string{fmt.Sprint(c.Live), fmt.Sprint(c.Revisions), fmt.Sprint(c.Tombstones), size(c.LiveBytes), size(c.HistoryBytes)}
+func (c counts) header() []string {
+	if c.partial {
+		return []string{"REVISIONS", "TOMBSTONES", "BYTES"}
+	}
+	return []string{"LIVE", "REVISIONS", "TOMBSTONES", "LIVE DATA", "HISTORY"}
+}
+
+func (c counts) cells(n *query.KeyCounts) []string {
+	if c.partial {
+		return []string{fmt.Sprint(n.Revisions), fmt.Sprint(n.Tombstones), size(n.HistoryBytes)}
+	}
+	return []string{fmt.Sprint(n.Live), fmt.Sprint(n.Revisions), fmt.Sprint(n.Tombstones), size(n.LiveBytes), size(n.HistoryBytes)}
 }
 
 // others adds the row of those that are not listed, and the total.
-func others(rows [][]string, rest *query.OtherRows, what string, total *query.KeyCounts, between ...string) [][]string {
+func (c counts) others(rows [][]string, rest *query.OtherRows, what string, total *query.KeyCounts, between ...string) [][]string {
 	if rest.Rows > 0 {
-		rows = append(rows, append(append(countCells(&rest.KeyCounts), between...), fmt.Sprintf("(other: %s)", what)))
+		rows = append(rows, append(append(c.cells(&rest.KeyCounts), between...), fmt.Sprintf("(other: %s)", what)))
 	}
-	return append(rows, append(append(countCells(total), between...), "(total)"))
+	return append(rows, append(append(c.cells(total), between...), "(total)"))
 }
 
 func several(n int64, one, many string) string {
@@ -84,50 +110,55 @@ func several(n int64, one, many string) string {
 // prefixes writes the rows by prefix.
 func (t *textWriter) prefixes(r *query.KeysResult, most int) {
 	t.printf("\nby prefix\n")
-	rows := [][]string{append(slices.Clone(countHeader), "PREFIX")}
+	c := counts{r.Partial}
+	rows := [][]string{append(c.header(), "PREFIX")}
 	listed, rest := query.Listed(r.Prefixes, r.Other, most)
 	for i := range listed {
-		rows = append(rows, append(countCells(&listed[i].KeyCounts), shortened(listed[i].Prefix)))
+		rows = append(rows, append(c.cells(&listed[i].KeyCounts), shortened(listed[i].Prefix)))
 	}
-	t.columns(others(rows, &rest, several(rest.Rows, "prefix", "prefixes"), &r.KeyCounts))
+	t.columns(c.others(rows, &rest, several(rest.Rows, "prefix", "prefixes"), &r.KeyCounts))
 }
 
 // resources writes the objects of an API server by resource.
-func (t *textWriter) resources(k *query.KubernetesKeys, total *query.KeyCounts, most int) {
+func (t *textWriter) resources(k *query.KubernetesKeys, c counts, total *query.KeyCounts, most int) {
 	t.printf("\nKubernetes under %s, by resource\n", quoted([]byte(k.Prefix+"/")))
-	rows := [][]string{append(slices.Clone(countHeader), "IN NS", "RESOURCE")}
+	rows := [][]string{append(c.header(), "IN NS", "RESOURCE")}
 	listed, rest := query.Listed(k.Resources, k.Folded, most)
 	for i := range listed {
 		r := &listed[i]
 		in := "-"
-		if r.Namespaced {
+		if r.Namespaced && !c.partial {
 			in = fmt.Sprint(r.Namespaces)
 		}
-		rows = append(rows, append(countCells(&r.KeyCounts), in, shortCell(r.Resource)))
+		rows = append(rows, append(c.cells(&r.KeyCounts), in, shortCell(r.Resource)))
 	}
 	if k.Outside.Revisions > 0 {
-		rows = append(rows, append(countCells(&k.Outside), "-", "(no object)"))
+		rows = append(rows, append(c.cells(&k.Outside), "-", "(no object)"))
 	}
 	what := several(rest.Rows, "resource", "resources")
 	if k.Folded.Rows > 0 {
 		what = several(rest.Rows, "row", "rows") // some of them of a resource in a namespace
 	}
-	t.columns(others(rows, &rest, what, total, "-"))
+	t.columns(c.others(rows, &rest, what, total, "-"))
 }
 
 // namespaces writes the objects of an API server by namespace.
-func (t *textWriter) namespaces(k *query.KubernetesKeys, most int) {
+func (t *textWriter) namespaces(k *query.KubernetesKeys, c counts, most int) {
 	if len(k.Namespaces) == 0 {
 		return
 	}
 	t.printf("\nby namespace\n")
-	rows := [][]string{append(slices.Clone(countHeader), "RESOURCES", "NAMESPACE")}
+	rows := [][]string{append(c.header(), "RESOURCES", "NAMESPACE")}
 	listed, rest := query.Listed(k.Namespaces, query.OtherRows{}, most)
 	for i := range listed {
-		rows = append(rows, append(countCells(&listed[i].KeyCounts), fmt.Sprint(listed[i].Resources), shortCell(listed[i].Namespace)))
+		resources := "-"
+		if !c.partial {
+			resources = fmt.Sprint(listed[i].Resources)
+		}
+		rows = append(rows, append(c.cells(&listed[i].KeyCounts), resources, shortCell(listed[i].Namespace)))
 	}
 	if rest.Rows > 0 {
-		rows = append(rows, append(countCells(&rest.KeyCounts), "-", fmt.Sprintf("(other: %s)", several(rest.Rows, "namespace", "namespaces"))))
+		rows = append(rows, append(c.cells(&rest.KeyCounts), "-", fmt.Sprintf("(other: %s)", several(rest.Rows, "namespace", "namespaces"))))
 	}
 	t.columns(rows)
 }
@@ -235,6 +266,6 @@ func (t *textWriter) alarmAdvice(r *query.KeysResult) {
 	if members := on["NOSPACE"]; members != nil {
 		t.printf("\n")
 		t.wrapHanging("alarm NOSPACE: ", "  ", fmt.Sprintf("raised for %s; writes are refused until it is disarmed. In this order: 1. stop what writes the rows above; deletions are still taken; 2. `etcdctl compact %d`; 3. `etcdctl defrag`, one member after the other, the leader last; 4. raise --quota-backend-bytes if what is live does not fit; 5. `etcdctl alarm disarm`. Disarmed without 2 and 3 it comes back at the next write.",
-			strings.Join(members, ", "), r.Space.Compaction.Revision))
+			strings.Join(members, ", "), r.Revision))
 	}
 }

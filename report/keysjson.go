@@ -16,23 +16,55 @@ type keysView struct {
 	Revision        int64  `json:"revision"`
 	CompactRevision int64  `json:"compactRevision"`
 	Complete        bool   `json:"complete"`
-	query.KeyCounts
+	countsView
 	Prefixes      []keyRowView    `json:"prefixes"`
-	OtherPrefixes query.OtherRows `json:"otherPrefixes"`
+	OtherPrefixes otherView       `json:"otherPrefixes"`
 	Kubernetes    *kubernetesView `json:"kubernetes"`
 	Hottest       []keyCountView  `json:"hottest"`
 	MostVersions  []keyCountView  `json:"mostVersions"`
 	Largest       []keyCountView  `json:"largest"`
 	Sizes         sizesView       `json:"sizes"`
-	Space         query.KeySpace  `json:"space"`
+	Space         *query.KeySpace `json:"space"`
 	Alarms        []inspect.Alarm `json:"alarms"`
 	Findings      []findingView   `json:"findings"`
+	Interrupted   *reachView      `json:"interrupted,omitempty"`
+}
+
+// countsView is what a row counts. What part of the records cannot tell is null, and Bytes
+// stands for it.
+type countsView struct {
+	Live         *int64 `json:"live"`
+	Revisions    int64  `json:"revisions"`
+	Tombstones   int64  `json:"tombstones"`
+	LiveBytes    *int64 `json:"liveBytes"`
+	HistoryBytes *int64 `json:"historyBytes"`
+	Bytes        *int64 `json:"bytes,omitempty"`
+}
+
+func viewCounts(c *query.KeyCounts, partial bool) countsView {
+	v := countsView{
+		Live: unlessPartial(&c.Live, partial), Revisions: c.Revisions, Tombstones: c.Tombstones,
+		LiveBytes: unlessPartial(&c.LiveBytes, partial), HistoryBytes: unlessPartial(&c.HistoryBytes, partial),
+	}
+	if partial {
+		v.Bytes = &c.HistoryBytes
+	}
+	return v
+}
+
+type otherView struct {
+	Rows int64 `json:"rows"`
+	countsView
+}
+
+func viewOther(o *query.OtherRows, partial bool) otherView {
+	return otherView{o.Rows, viewCounts(&o.KeyCounts, partial)}
 }
 
 type keyRowView struct {
 	Prefix      string `json:"prefix"`
 	KeyEncoding string `json:"keyEncoding,omitempty"`
-	query.KeyCounts
+	countsView
 }
 
 type kubernetesView struct {
@@ -41,8 +73,8 @@ type kubernetesView struct {
 	Resources   []resourceView      `json:"resources"`
 	Namespaces  []namespaceView     `json:"namespaces"`
 	InEach      []namespaceCellView `json:"resourcesByNamespace"`
-	Outside     query.KeyCounts     `json:"outside"`
-	Other       query.OtherRows     `json:"other"`
+	Outside     countsView          `json:"outside"`
+	Other       otherView           `json:"other"`
 	*objectsView
 }
 
@@ -51,22 +83,22 @@ type resourceView struct {
 	KeyEncoding string `json:"keyEncoding,omitempty"`
 	Group       string `json:"group"`
 	Namespaced  bool   `json:"namespaced"`
-	Namespaces  int64  `json:"namespaces"`
-	query.KeyCounts
+	Namespaces  *int64 `json:"namespaces"`
+	countsView
 }
 
 type namespaceView struct {
 	Namespace   string `json:"namespace"`
 	KeyEncoding string `json:"keyEncoding,omitempty"`
-	Resources   int64  `json:"resources"`
-	query.KeyCounts
+	Resources   *int64 `json:"resources"`
+	countsView
 }
 
 type namespaceCellView struct {
 	Resource    string  `json:"resource"`
 	Namespace   *string `json:"namespace"`
 	KeyEncoding string  `json:"keyEncoding,omitempty"`
-	query.KeyCounts
+	countsView
 }
 
 type keyCountView struct {
@@ -95,54 +127,69 @@ type sizeView struct {
 func KeysJSON(w io.Writer, r *query.KeysResult, top int) error {
 	prefixes, other := query.Listed(r.Prefixes, r.Other, top)
 	v := keysView{
-		File: r.File, Revision: r.Revision, CompactRevision: r.CompactRevision, Complete: r.Whole, KeyCounts: r.KeyCounts,
-		Prefixes: make([]keyRowView, len(prefixes)), OtherPrefixes: other, Kubernetes: viewKubernetes(r.Kubernetes),
+		File: r.File, Revision: r.Revision, CompactRevision: r.CompactRevision, Complete: r.Whole && r.Interrupted == nil,
+		countsView: viewCounts(&r.KeyCounts, r.Partial),
+		Prefixes:   make([]keyRowView, len(prefixes)), OtherPrefixes: viewOther(&other, r.Partial), Kubernetes: viewKubernetes(r.Kubernetes, r.Partial),
 		Hottest: viewKeyCounts(r.Hottest), MostVersions: viewKeyCounts(r.Versions), Largest: viewKeyCounts(r.Largest),
-		Sizes: viewSizes(r.Sizes), Space: r.Space, Alarms: r.Alarms, Findings: viewFindings(r.Findings),
+		Sizes: viewSizes(r.Sizes), Alarms: r.Alarms, Findings: viewFindings(r.Findings),
+		Interrupted: viewReach(r.Interrupted),
 	}
-	for i, p := range prefixes {
-		text, encoding := Key(p.Prefix)
-		v.Prefixes[i] = keyRowView{text, encoding, p.KeyCounts}
+	if !r.Partial {
+		v.Space = &r.Space
+	}
+	for i := range prefixes {
+		text, encoding := Key(prefixes[i].Prefix)
+		v.Prefixes[i] = keyRowView{text, encoding, viewCounts(&prefixes[i].KeyCounts, r.Partial)}
 	}
 	return Value(w, v)
 }
 
-func viewKubernetes(k *query.KubernetesKeys) *kubernetesView {
+func viewKubernetes(k *query.KubernetesKeys, partial bool) *kubernetesView {
 	if k == nil {
 		return nil
 	}
 	prefix, encoding := Key([]byte(k.Prefix))
 	v := &kubernetesView{
 		Prefix: prefix, KeyEncoding: encoding, Resources: make([]resourceView, len(k.Resources)), Namespaces: make([]namespaceView, len(k.Namespaces)),
-		InEach: make([]namespaceCellView, len(k.Cells)), Outside: k.Outside, Other: k.Folded, objectsView: viewObjects(k.Objects),
+		InEach: make([]namespaceCellView, len(k.Cells)), Outside: viewCounts(&k.Outside, partial), Other: viewOther(&k.Folded, partial), objectsView: viewObjects(k.Objects),
 	}
-	for i, r := range k.Resources {
+	for i := range k.Resources {
+		r := &k.Resources[i]
 		text, encoding := Key(r.Resource)
 		group := string(r.Group)
 		if encoding != "" && r.Group != nil {
 			group, _ = encoded(r.Group)
 		}
-		v.Resources[i] = resourceView{text, encoding, group, r.Namespaced, r.Namespaces, r.KeyCounts}
+		v.Resources[i] = resourceView{text, encoding, group, r.Namespaced, unlessPartial(&r.Namespaces, partial), viewCounts(&r.KeyCounts, partial)}
 	}
-	for i, n := range k.Namespaces {
+	for i := range k.Namespaces {
+		n := &k.Namespaces[i]
 		text, encoding := Key(n.Namespace)
-		v.Namespaces[i] = namespaceView{text, encoding, n.Resources, n.KeyCounts}
+		v.Namespaces[i] = namespaceView{text, encoding, unlessPartial(&n.Resources, partial), viewCounts(&n.KeyCounts, partial)}
 	}
-	for i, c := range k.Cells {
-		v.InEach[i] = viewCell(c)
+	for i := range k.Cells {
+		v.InEach[i] = viewCell(&k.Cells[i], partial)
 	}
 	return v
 }
 
+// unlessPartial gives null for a number that part of the records cannot tell.
+func unlessPartial(n *int64, partial bool) *int64 {
+	if partial {
+		return nil
+	}
+	return n
+}
+
 // viewCell gives both names in base64 when one of them needs it.
-func viewCell(c query.ResourceNamespace) namespaceCellView {
+func viewCell(c *query.ResourceNamespace, partial bool) namespaceCellView {
 	resource, encoding := Key(c.Resource)
 	namespace, second := Key(c.Namespace)
 	if encoding != second {
 		resource, encoding = encoded(c.Resource)
 		namespace, _ = encoded(c.Namespace)
 	}
-	v := namespaceCellView{Resource: resource, KeyEncoding: encoding, KeyCounts: c.KeyCounts}
+	v := namespaceCellView{Resource: resource, KeyEncoding: encoding, countsView: viewCounts(&c.KeyCounts, partial)}
 	if c.Namespace != nil {
 		v.Namespace = &namespace
 	}
@@ -173,66 +220,100 @@ func viewSizes(sizes []query.SizeCount) sizesView {
 
 var countColumns = []string{"live", "revisions", "tombstones", "liveBytes", "historyBytes"}
 
-func countFields(c *query.KeyCounts) []string {
-	var fields []string
-	for _, n := range []int64{c.Live, c.Revisions, c.Tombstones, c.LiveBytes, c.HistoryBytes} {
-		fields = append(fields, strconv.FormatInt(n, 10))
-	}
-	return fields
-}
-
 // KeysCSV writes the rows by prefix, or with byNamespace the objects of an API server
-// by resource and namespace, top of them or all.
+// by resource and namespace, top of them or all. Of part of the records there is a column
+// more, as in JSON, and a last row that says so.
 func KeysCSV(w io.Writer, r *query.KeysResult, byNamespace bool, top int) error {
-	c := csv.NewWriter(w)
+	c := &countsCSV{csv.NewWriter(w), r.Partial}
+	names := 1
 	if byNamespace && r.Kubernetes != nil {
-		resourceRows(c, r.Kubernetes, top)
+		names = 2
+		c.resourceRows(r.Kubernetes, top)
 	} else {
-		prefixRows(c, r, top)
+		c.prefixRows(r, top)
+	}
+	if r.Partial {
+		c.write(special(names, "(interrupted: %d of %d pages)", r.Interrupted.Pages, r.Interrupted.OfPages), make([]string, len(countColumns)+1))
 	}
 	c.Flush()
 	return c.Error()
 }
 
-func prefixRows(c *csv.Writer, r *query.KeysResult, top int) {
+// A countsCSV writes rows of counts.
+type countsCSV struct {
+	*csv.Writer
+	partial bool
+}
+
+func (c *countsCSV) prefixRows(r *query.KeysResult, top int) {
 	rows, other := query.Listed(r.Prefixes, r.Other, top)
-	write(c, []string{"prefix"}, countColumns)
+	c.header("prefix")
 	for i := range rows {
 		prefix := ""
 		if len(rows[i].Prefix) > 0 {
 			prefix = Cell(rows[i].Prefix)
 		}
-		write(c, []string{prefix}, countFields(&rows[i].KeyCounts))
+		c.row([]string{prefix}, &rows[i].KeyCounts)
 	}
-	writeOther(c, &other, 1)
+	c.other(&other, 1)
 }
 
-func resourceRows(c *csv.Writer, k *query.KubernetesKeys, top int) {
+func (c *countsCSV) resourceRows(k *query.KubernetesKeys, top int) {
 	rows, other := query.Listed(k.Cells, k.Folded, top)
-	write(c, []string{"resource", "namespace"}, countColumns)
+	c.header("resource", "namespace")
 	for i := range rows {
 		cell := &rows[i]
 		namespace := ""
 		if cell.Namespace != nil {
 			namespace = Cell(cell.Namespace)
 		}
-		write(c, []string{Cell(cell.Resource), namespace}, countFields(&cell.KeyCounts))
+		c.row([]string{Cell(cell.Resource), namespace}, &cell.KeyCounts)
 	}
 	if k.Outside.Revisions > 0 {
-		write(c, []string{"(no object)", ""}, countFields(&k.Outside))
+		c.row(special(2, "(no object)"), &k.Outside)
 	}
-	writeOther(c, &other, 2)
+	c.other(&other, 2)
 }
 
-// writeOther writes the row of those that are not listed.
-func writeOther(c *csv.Writer, other *query.OtherRows, names int) {
+// other writes the row of those that are not listed.
+func (c *countsCSV) other(other *query.OtherRows, names int) {
 	if other.Rows > 0 {
-		write(c, append([]string{fmt.Sprintf("(other: %d)", other.Rows)}, make([]string, names-1)...), countFields(&other.KeyCounts))
+		c.row(special(names, "(other: %d)", other.Rows), &other.KeyCounts)
 	}
+}
+
+// special gives the names of a row that is about no name in the evidence.
+func special(names int, format string, args ...any) []string {
+	return append([]string{fmt.Sprintf(format, args...)}, make([]string, names-1)...)
+}
+
+func (c *countsCSV) header(names ...string) {
+	columns := countColumns
+	if c.partial {
+		columns = append(columns[:len(columns):len(columns)], "bytes")
+	}
+	c.write(names, columns)
+}
+
+func (c *countsCSV) row(names []string, counts *query.KeyCounts) {
+	v := viewCounts(counts, c.partial)
+	fields := []string{field(v.Live), field(&v.Revisions), field(&v.Tombstones), field(v.LiveBytes), field(v.HistoryBytes)}
+	if c.partial {
+		fields = append(fields, field(v.Bytes))
+	}
+	c.write(names, fields)
+}
+
+// field gives a number, and nothing for null.
+func field(n *int64) string {
+	if n == nil {
+		return ""
+	}
+	return strconv.FormatInt(*n, 10)
 }
 
 // write adds a record; the writer keeps its first error.
-func write(c *csv.Writer, names, counts []string) {
+func (c *countsCSV) write(names, counts []string) {
 	_ = c.Write(append(names[:len(names):len(names)], counts...))
 }
 

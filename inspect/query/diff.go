@@ -25,7 +25,9 @@ type DiffSide struct {
 	File     string
 	Revision int64 // as of which
 	Findings []inspect.Finding
-	Whole    bool // no record can be missing
+	Whole    bool          // no record can be missing
+	Reach    inspect.Reach // how far the reading came
+	Read     bool          // to its end
 }
 
 // A DiffRow counts the keys that begin alike.
@@ -50,10 +52,20 @@ type DiffResult struct {
 	Prefixes  []DiffRow // by prefix
 	Keys      []DiffKey // by key
 	OtherKeys int64     // that are not among Keys
+
+	// Interrupted is set when ctx ended before the end. With both sides read, only names
+	// are missing: of Keys, and of what Prefixes count. Otherwise nothing is told of a key
+	// but that AtLeast keys of the old side cannot be the same on the new one.
+	Interrupted bool
+	AtLeast     int64
 }
 
+// Counted says whether Counts holds: both sides were read to their end.
+func (r *DiffResult) Counted() bool { return r.Old.Read && r.New.Read }
+
 // Diff compares the keys of two states. Each source is read twice at most; memory grows
-// with the number of distinct keys, and not with the files.
+// with the number of distinct keys, and not with the files. When ctx ends behind the first
+// records, the result holds what they tell.
 func Diff(ctx context.Context, from, to *source.Source, opts DiffOptions) (*DiffResult, error) {
 	older, err := openSide(ctx, from, opts.OldRevision)
 	if err != nil {
@@ -65,33 +77,44 @@ func Diff(ctx context.Context, from, to *source.Source, opts DiffOptions) (*Diff
 	}
 	r := &DiffResult{}
 	d := scan.NewDiffer()
-	if r.Old, err = older.read(ctx, d.Of(scan.Old, older.Bucket, opts.OldRevision)); err != nil {
-		return nil, err
+	r.Old, err = older.read(ctx, d.Of(scan.Old, older.Bucket, opts.OldRevision))
+	if err == nil {
+		r.New, err = newer.read(ctx, d.Of(scan.New, newer.Bucket, opts.NewRevision))
+	} else {
+		r.New = newer.side()
 	}
-	if r.New, err = newer.read(ctx, d.Of(scan.New, newer.Bucket, opts.NewRevision)); err != nil {
+	r.Interrupted = err != nil
+	switch {
+	case err == nil:
+	case r.Old.Reach.Pages == 0:
 		return nil, err
+	case r.Old.Read && r.Old.Whole:
+		r.AtLeast = d.Different()
+		return r, err
+	default:
+		return r, err
 	}
 	difference := d.Finish()
 	r.Counts = difference.Counts
 	l := &diffList{max: opts.MaxKeys, rows: map[string]*DiffRow{}}
 	c := &r.Counts
 	if c.Removed > 0 {
-		if err := older.again(ctx, difference.Names(scan.Old, older.Bucket, opts.OldRevision, l.add)); err != nil {
-			return nil, err
-		}
+		err = older.again(ctx, difference.Names(scan.Old, older.Bucket, opts.OldRevision, l.add))
 	}
-	if c.Added+c.Changed+c.Recreated > 0 {
-		if err := newer.again(ctx, difference.Names(scan.New, newer.Bucket, opts.NewRevision, l.add)); err != nil {
-			return nil, err
-		}
+	if err == nil && c.Added+c.Changed+c.Recreated > 0 {
+		err = newer.again(ctx, difference.Names(scan.New, newer.Bucket, opts.NewRevision, l.add))
 	}
+	r.Interrupted = err != nil
 	l.trim()
 	r.Keys, r.OtherKeys = l.keys, l.dropped
+	if err != nil {
+		r.OtherKeys = c.Removed + c.Added + c.Changed + c.Recreated - int64(len(l.keys))
+	}
 	for _, row := range l.rows {
 		r.Prefixes = append(r.Prefixes, *row)
 	}
 	slices.SortFunc(r.Prefixes, func(a, b DiffRow) int { return bytes.Compare(a.Prefix, b.Prefix) })
-	return r, nil
+	return r, err
 }
 
 // diffSource is a key space as of a revision.
@@ -115,13 +138,17 @@ func openSide(ctx context.Context, s *source.Source, revision int64) (*diffSourc
 }
 
 func (s *diffSource) read(ctx context.Context, c scan.Consumer) (DiffSide, error) {
-	pass, err := scan.Run(ctx, s.Tree, scan.Options{}, c)
-	if err != nil {
-		return DiffSide{}, err
-	}
-	side := DiffSide{File: s.File, Revision: s.revision}
+	meter := s.Meter()
+	pass, err := scan.Run(ctx, s.Tree, scan.Options{}, c, meter)
+	side := DiffSide{File: s.File, Revision: s.revision, Reach: meter.Reach(), Read: err == nil}
 	side.Findings, side.Whole = s.Judge(pass)
-	return side, nil
+	side.Whole = side.Whole && err == nil
+	return side, err
+}
+
+// side is one of which nothing was read.
+func (s *diffSource) side() DiffSide {
+	return DiffSide{File: s.File, Revision: s.revision, Reach: s.Meter().Reach()}
 }
 
 func (s *diffSource) again(ctx context.Context, c scan.Consumer) error {

@@ -23,9 +23,15 @@ type GetResult struct {
 	List     []Version // of keys that were there, by key
 	Findings []inspect.Finding
 	Whole    bool // no record can be missing
+
+	// Interrupted says how far the reading came; nil when it came to its end. Otherwise
+	// List has the newest version of each key among those that were read, deletions too:
+	// newer ones may be among the others.
+	Interrupted *inspect.Reach
 }
 
-// Get gives keys as they were at a revision.
+// Get gives keys as they were at a revision. When ctx ends behind the first records, the
+// result holds what they tell.
 func Get(ctx context.Context, s *source.Source, opts GetOptions) (*GetResult, error) {
 	k, err := inspect.OpenKeyspace(ctx, s, inspect.DefaultLimits)
 	if err == nil {
@@ -40,6 +46,11 @@ func Get(ctx context.Context, s *source.Source, opts GetOptions) (*GetResult, er
 		r.Revision = k.Revision
 	}
 	r.List, r.Findings, r.Whole, err = v.read(ctx)
-	r.List = slices.DeleteFunc(r.List, func(v Version) bool { return v.Revision.Tombstone })
+	r.Interrupted = v.interrupted
+	if err == nil {
+		r.List = slices.DeleteFunc(r.List, func(v Version) bool { return v.Revision.Tombstone })
+	} else if r.Interrupted == nil {
+		return nil, err
+	}
 	return r, err
 }

@@ -54,30 +54,57 @@ type HistoryResult struct {
 	List            []Event
 	Findings        []inspect.Finding
 	Whole           bool
+
+	// Interrupted says how far the reading of the database came; nil when everything was
+	// read. With all of its pages it was the log that was not read to its end.
+	Interrupted *inspect.Reach
+	Unread      LogPart // what of the log was not read
 }
 
-// History gives every version of keys that database and log still hold.
+// A LogPart is what an interrupt left of a log.
+type LogPart string
+
+// What may be left.
+const (
+	LogNone LogPart = ""     // nothing, or there is no log
+	LogRest LogPart = "rest" // what lies behind some entries
+	LogAll  LogPart = "all"
+)
+
+// History gives every version of keys that database and log still hold. When ctx ends
+// behind the first records, the result holds what they tell.
 func History(ctx context.Context, s *source.Source, opts HistoryOptions) (*HistoryResult, error) {
 	r := &HistoryResult{Whole: true, CompactRevision: -1}
 	h := &historian{HistoryResult: r, opts: opts, seed: maphash.MakeSeed()}
-	if s.DB != nil || len(s.Received) > 0 {
-		if err := h.readDatabase(ctx, s); err != nil {
-			return nil, err
-		}
-	} else if len(s.WAL) == 0 {
+	if s.DB == nil && len(s.Received) == 0 && len(s.WAL) == 0 {
 		return nil, errors.Join(inspect.ErrNoDatabase, inspect.ErrNoLog)
 	}
-	if len(s.WAL) > 0 {
-		if err := h.readLog(ctx, s); err != nil {
-			return nil, err
+	err := h.read(ctx, s)
+	if err != nil && r.Interrupted == nil {
+		return nil, err
+	}
+	h.sort()
+	return r, err
+}
+
+// read reads the database, and then the log. An entry is known to have made a version only
+// when all entries were read.
+func (r *historian) read(ctx context.Context, s *source.Source) error {
+	if s.DB != nil || len(s.Received) > 0 {
+		if err := r.readDatabase(ctx, s); err != nil {
+			return err
 		}
 	}
-	h.merge()
-	h.sort()
-	for i := range r.List {
-		h.estimate(&r.List[i])
+	if len(s.WAL) > 0 {
+		if err := r.readLog(ctx, s); err != nil {
+			return r.cutLog(ctx, err)
+		}
 	}
-	return r, nil
+	r.merge()
+	for i := range r.List {
+		r.estimate(&r.List[i])
+	}
+	return nil
 }
 
 // A historian puts a history together.
@@ -87,6 +114,7 @@ type historian struct {
 	seed     maphash.Seed
 	revision kube.Clock      // by revision, as the database tells
 	log      *WAL            // nil when there is none
+	reach    inspect.Reach   // in the database
 	known    map[int64][]int // revision to places in List
 }
 
@@ -113,8 +141,12 @@ func (r *historian) readDatabase(ctx context.Context, s *source.Source) error {
 	}
 	v := &versions{keyspace: k, keys: opts.Keys, revision: opts.Revision, values: opts.Values, clock: &r.revision, seed: r.seed}
 	list, findings, whole, err := v.read(ctx)
-	if err != nil {
+	if err != nil && v.interrupted == nil {
 		return err
+	}
+	r.Interrupted, r.reach = v.interrupted, v.reach
+	if err != nil && len(s.WAL) > 0 {
+		r.Unread = LogAll
 	}
 	r.File, r.Revision, r.CompactRevision, r.Findings, r.Whole = k.File, k.Revision, k.CompactRevision, findings, whole
 	for _, version := range list {
@@ -127,7 +159,19 @@ func (r *historian) readDatabase(ctx context.Context, s *source.Source) error {
 		}
 		r.List = append(r.List, e)
 	}
-	return nil
+	return err
+}
+
+// cutLog notes that ctx ended before the log was read to its end, with err.
+func (r *historian) cutLog(ctx context.Context, err error) error {
+	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) || r.File == "" && r.log == nil {
+		return err
+	}
+	r.Interrupted, r.Whole, r.Unread = &r.reach, false, LogAll
+	if r.log != nil {
+		r.Unread = LogRest
+	}
+	return err
 }
 
 // readLog adds what the log says of the keys.

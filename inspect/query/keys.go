@@ -38,6 +38,14 @@ type KeySort string
 // KeySorts are what rows can be sorted by, the default first.
 var KeySorts = []KeySort{"live-bytes", "history-bytes", "live", "revisions", "tombstones", "prefix"}
 
+// ofPart gives the order of rows of which it is not known which keys are there.
+func (by KeySort) ofPart() KeySort {
+	if by == "live-bytes" || by == "live" {
+		return "history-bytes"
+	}
+	return by
+}
+
 // KeyCounts are what a row, or the whole, holds. Bytes are those of the records' keys
 // and values as stored.
 type KeyCounts struct {
@@ -48,6 +56,9 @@ type KeyCounts struct {
 	HistoryBytes int64 `json:"historyBytes"` // of all other records
 }
 
+// countsOf turns what a pass has counted into counts. Of part of the records, Live and
+// LiveBytes are 0, since a later deletion may be among the others; so HistoryBytes are
+// those of all records then.
 func countsOf(c *scan.Counts) KeyCounts {
 	return KeyCounts{c.Live, c.Revisions, c.Tombstones, c.LiveBytes, c.Bytes - c.LiveBytes}
 }
@@ -123,6 +134,13 @@ type KeysResult struct {
 	Alarms     []inspect.Alarm
 	Findings   []inspect.Finding // those that the pages alone tell
 	Whole      bool              // no record can be missing
+
+	// Interrupted says how far the counting came; nil when everything was done.
+	Interrupted *inspect.Reach
+	// Partial is set when that was too early to tell which keys are there: Live, LiveBytes,
+	// the lists of keys and Space are empty, HistoryBytes counts all records, and all
+	// counts are lower bounds.
+	Partial bool
 }
 
 // CountKeys counts the keys of the database that etcd would open. It reads the file
@@ -146,16 +164,22 @@ func CountKeys(ctx context.Context, s *source.Source, opts KeysOptions) (*KeysRe
 	counted, err := scan.CountPrefixes(ctx, k.Tree, k.Bucket, scan.PrefixOptions{
 		Revision: opts.Revision, Cut: cut, MaxRows: k.Limits().Prefixes, Top: cmp.Or(opts.Top, defaultKeys), Edge: revision,
 	})
-	if err != nil {
+	if err != nil && counted.Reach.Pages == 0 {
 		return nil, err
 	}
 	r := &KeysResult{
 		File: k.File, Revision: revision, CompactRevision: k.CompactRevision, KeyCounts: countsOf(&counted.Total),
 		Hottest: keysOf(counted.Hottest), Versions: keysOf(counted.Versions), Largest: keysOf(counted.Largest), Sizes: sizesOf(counted),
-		Space: measure(k, counted, revision, opts.Quota), Alarms: k.Alarms(),
+		Alarms: k.Alarms(),
 	}
 	r.Findings, r.Whole = k.Judge(counted.Pass)
 	r.Whole = r.Whole && counted.Unread == 0
+	if err == nil {
+		r.Space = measure(k, counted, revision, opts.Quota)
+	} else {
+		r.Interrupted, r.Partial, r.Whole = &counted.Reach, true, false
+		opts.Sort = opts.Sort.ofPart()
+	}
 	r.prefixes(counted, depth, opts)
 	if isKube {
 		r.Kubernetes = countObjects(counted, prefix, opts)
@@ -163,12 +187,12 @@ func CountKeys(ctx context.Context, s *source.Source, opts KeysOptions) (*KeysRe
 			r.Kubernetes = nil
 		}
 	}
-	if r.Kubernetes != nil && opts.Objects {
+	if err == nil && r.Kubernetes != nil && opts.Objects {
 		if r.Kubernetes.Objects, err = readObjects(ctx, k, prefix, counted.Distinct, opts); err != nil {
-			return nil, err
+			r.Interrupted = &counted.Reach
 		}
 	}
-	return r, nil
+	return r, err
 }
 
 func keysOf(counted []scan.KeyCount) []KeyCount {

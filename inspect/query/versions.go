@@ -66,6 +66,9 @@ type versions struct {
 
 	mu    sync.Mutex // guards clock
 	sinks []*versionSink
+
+	reach       inspect.Reach  // of the pass
+	interrupted *inspect.Reach // the same when it did not come to its end, otherwise nil
 }
 
 type versionSink struct {
@@ -158,18 +161,27 @@ func (s *versionSink) anchor(rev keyspace.Revision, kv *keyspace.KeyValue) {
 }
 
 // read makes the pass and gives the records by key and revision. whole is false when
-// records may be missing.
+// records may be missing. When ctx ends behind the first records, it gives what they
+// tell with the error.
 func (v *versions) read(ctx context.Context) (list []Version, findings []inspect.Finding, whole bool, err error) {
 	if v.revision == 0 {
 		v.revision = math.MaxInt64
 	}
-	pass, err := scan.Run(ctx, v.keyspace.Tree, scan.Options{}, v)
-	if err != nil {
+	meter := v.keyspace.Meter()
+	pass, err := scan.Run(ctx, v.keyspace.Tree, scan.Options{}, v, meter)
+	v.reach = meter.Reach()
+	switch {
+	case err == nil:
+	case v.reach.Pages == 0:
 		return nil, nil, false, err
+	default:
+		v.interrupted = &v.reach
 	}
 	findings, whole = v.keyspace.Judge(pass)
+	whole = whole && err == nil
 	for _, s := range v.sinks {
 		if s.full {
+			v.interrupted = nil
 			return nil, nil, false, fmt.Errorf("%s: %w; name a longer prefix", v.keyspace.File, ErrTooMany)
 		}
 		list = append(list, s.list...)
@@ -186,5 +198,5 @@ func (v *versions) read(ctx context.Context) (list []Version, findings []inspect
 		}
 		list = out
 	}
-	return list, findings, whole, nil
+	return list, findings, whole, err
 }

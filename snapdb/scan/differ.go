@@ -193,6 +193,25 @@ func (d *Differ) Finish() *Difference {
 	return r
 }
 
+// Different counts the keys of the old side that cannot be the same on the new one, whatever
+// records of that were not read: it has a later record of the key, or another one of the
+// same revision. Nothing can be asked afterwards.
+func (d *Differ) Different() (n int64) {
+	for _, s := range d.sides {
+		s.batch.flush()
+	}
+	d.table.settleAll()
+	for i := range shards {
+		d.table.each(i, func(e *entry[keyStates]) {
+			old, now := &e.v[Old], &e.v[New]
+			if old.there() && now.main() >= old.main() && *old != *now {
+				n++
+			}
+		})
+	}
+	return n
+}
+
 func (r *Difference) count(e *entry[keyStates]) {
 	c := &r.Counts
 	if e.v[Old].there() {

@@ -74,7 +74,9 @@ func SizesOf(i int) (from, to int64) {
 
 func (h *Histogram) add(size int) { h[min(bits.Len(uint(size)), len(h)-1)]++ }
 
-// A PrefixResult is what bucket key holds as of a revision.
+// A PrefixResult is what bucket key holds as of a revision. After an interrupt it is what
+// was seen until then: which keys are there is not told, so Live, LiveBytes, Distinct and
+// the lists of keys are empty.
 type PrefixResult struct {
 	Rows      []PrefixRow // by prefix
 	Other     Counts      // of the rows that were folded
@@ -94,27 +96,36 @@ type PrefixResult struct {
 	UsedBytes int64       // of the pages of the bucket's leaves: headers, elements, records
 	LeafBytes int64       // of these pages
 	Pass      *Result
+	Reach     Reach // of the first pass
 }
 
 // CountPrefixes counts bucket key by prefix, in one pass over the database. When
 // there are more rows than MaxRows, two further passes find the larger ones. Others
-// may look at the records of the first pass.
+// may look at the records of the first pass. On an error (ctx ended) the result holds
+// what the first pass has seen.
 func CountPrefixes(ctx context.Context, tree *snapdb.Tree, bucket int, opts PrefixOptions, others ...Consumer) (*PrefixResult, error) {
-	p := newPrefixes(tree, bucket, opts)
-	pass, err := Run(ctx, tree, Options{}, append([]Consumer{p}, others...)...)
-	if err == nil && p.rows.over {
-		p = newPrefixes(tree, bucket, opts)
-		sizes := &rowSizes{opts: opts, bucket: bucket, hasher: p.hasher, table: newTable(addRowSize)}
-		if _, err = Run(ctx, tree, Options{Again: true}, sizes); err == nil {
-			p.rows.allowed, p.rows.folded = sizes.largest(opts.MaxRows, maxNameBytes)
-			_, err = Run(ctx, tree, Options{Again: true}, p)
-		}
+	p, meter := newPrefixes(tree, bucket, opts), NewReachMeter(tree, bucket)
+	pass, err := Run(ctx, tree, Options{}, append([]Consumer{p, meter}, others...)...)
+	r := &PrefixResult{Pass: pass, Reach: meter.Reach()}
+	if err == nil && !p.rows.over {
+		p.finish(r)
+		return r, nil
 	}
+	p.part(r)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
-	r := p.finish()
-	r.Pass = pass
+	p = newPrefixes(tree, bucket, opts)
+	sizes := &rowSizes{opts: opts, bucket: bucket, hasher: p.hasher, table: newTable(addRowSize)}
+	if _, err := Run(ctx, tree, Options{Again: true}, sizes); err != nil {
+		return r, err
+	}
+	p.rows.allowed, p.rows.folded = sizes.largest(opts.MaxRows, maxNameBytes)
+	if _, err := Run(ctx, tree, Options{Again: true}, p); err != nil {
+		return r, err
+	}
+	r = &PrefixResult{Pass: pass, Reach: r.Reach}
+	p.finish(r)
 	return r, nil
 }
 
@@ -316,11 +327,31 @@ func (s *prefixSink) row(prefix []byte) uint32 {
 	return id
 }
 
-func (p *prefixes) finish() *PrefixResult {
-	r := &PrefixResult{OtherRows: p.rows.folded}
-	counts := make([]Counts, len(p.rows.names))
+// finish puts together what the passes have counted.
+func (p *prefixes) finish(r *PrefixResult) {
+	counts := p.sum(r)
 	for _, s := range p.sinks {
 		s.batch.flush()
+	}
+	p.table.settleAll()
+	p.live(r, counts)
+	p.list(r, counts)
+	lists := p.mostOf([]measure{records, versions, recordSize})
+	r.Hottest, r.Versions, r.Largest = lists[0], lists[1], lists[2]
+}
+
+// part puts together what is true of the records that were seen, whatever the others are.
+func (p *prefixes) part(r *PrefixResult) {
+	if p.rows.over {
+		p.rows.folded = 1 // at least
+	}
+	p.list(r, p.sum(r))
+}
+
+// sum adds up what the parsers have counted, and gives what falls to each row.
+func (p *prefixes) sum(r *PrefixResult) []Counts {
+	counts := make([]Counts, len(p.rows.names))
+	for _, s := range p.sinks {
 		for row := range s.counts {
 			counts[row].add(&s.counts[row])
 		}
@@ -336,19 +367,19 @@ func (p *prefixes) finish() *PrefixResult {
 		r.UsedBytes += s.used
 		r.LeafBytes += s.leaves
 	}
-	p.table.settleAll()
-	p.live(r, counts)
+	return counts
+}
+
+// list makes the rows.
+func (p *prefixes) list(r *PrefixResult, counts []Counts) {
 	for row := range counts {
 		r.Total.add(&counts[row])
 		if row != other {
 			r.Rows = append(r.Rows, PrefixRow{p.rows.names[row], counts[row]})
 		}
 	}
-	r.Other = counts[other]
+	r.Other, r.OtherRows = counts[other], p.rows.folded
 	slices.SortFunc(r.Rows, func(a, b PrefixRow) int { return bytes.Compare(a.Prefix, b.Prefix) })
-	lists := p.mostOf([]measure{records, versions, recordSize})
-	r.Hottest, r.Versions, r.Largest = lists[0], lists[1], lists[2]
-	return r
 }
 
 // live counts the keys that are there, by row.

@@ -41,6 +41,9 @@ const exitHelp = `Exit codes:
 type Streams struct {
 	In       io.Reader // what a file named - is; nil for nothing
 	Out, Err io.Writer
+	// Read is told how many bytes of evidence were read since the last time, from several
+	// goroutines; nil for nobody.
+	Read func(bytes int64)
 }
 
 // program is one run of the command.
@@ -187,6 +190,13 @@ func (p *program) open(ctx context.Context, paths []string, progress func(int64)
 	if err := p.checkScratch(paths); err != nil {
 		return nil, nil, err
 	}
+	if told := p.streams.Read; told != nil {
+		shown := progress
+		progress = func(n int64) {
+			shown(n)
+			told(n)
+		}
+	}
 	sources, problems := source.Open(ctx, paths, source.Options{
 		WALDir: p.walDir, Progress: progress, Scratch: p.scratch, ScratchLimit: int64(p.scratchLimit)})
 	if len(sources) == 0 && ctx.Err() != nil {
@@ -249,6 +259,14 @@ func (p *program) answer(render func(io.Writer) error) error {
 		err = errors.Join(err, os.Remove(p.output))
 	}
 	return p.unfinished(said.interrupted(err))
+}
+
+// answerUntil writes what was seen until an interrupt, or with a nil error all there is to see.
+func (p *program) answerUntil(interrupt error, render func(io.Writer) error) error {
+	if err := p.answer(render); err != nil || interrupt == nil {
+		return err
+	}
+	return p.unfinished(interrupted(interrupt))
 }
 
 // say writes what render gives to standard output: the answer of a command that writes something

@@ -78,7 +78,7 @@ func (p *program) runDiff(cmd *cobra.Command, paths []string, flags diffFlags) e
 	bar.start(both)
 	r, err := query.Diff(cmd.Context(), both[0], both[len(both)-1], opts)
 	bar.finish()
-	if err != nil {
+	if r == nil {
 		p.exit = ExitFindings
 		for _, s := range both {
 			if unread(cmd.Context(), s, err) {
@@ -88,9 +88,9 @@ func (p *program) runDiff(cmd *cobra.Command, paths []string, flags diffFlags) e
 		return stopped(err)
 	}
 	for _, side := range []query.DiffSide{r.Old, r.New} {
-		p.judge(side.File, side.Findings, side.Whole)
+		p.judge(side.File, side.Findings, side.Whole, !side.Read)
 	}
-	return p.answer(func(w io.Writer) error {
+	return p.answerUntil(err, func(w io.Writer) error {
 		if p.writeOut == "json" {
 			return report.DiffJSON(w, r)
 		}

@@ -69,11 +69,11 @@ func (p *program) runGet(cmd *cobra.Command, args []string, flags keyFlags) erro
 	}
 	return p.askKeys(cmd, args, flags, func(ctx context.Context, s *source.Source, keys query.Keys, d *query.Decryption) (func(io.Writer) error, error) {
 		r, err := query.Get(ctx, s, query.GetOptions{Keys: keys, Revision: flags.rev, Values: p.values != "none"})
-		if err != nil {
+		if r == nil || r.Interrupted != nil && p.writeOut == "yaml" { // what is applied must be the newest
 			return nil, err
 		}
-		p.judge(r.File, r.Findings, r.Whole)
-		if len(r.List) == 0 {
+		p.judge(r.File, r.Findings, r.Whole, r.Interrupted != nil)
+		if len(r.List) == 0 && r.Interrupted == nil {
 			p.exit = max(p.exit, ExitFindings)
 			if p.writeOut != "json" {
 				return nil, hinted{fmt.Errorf("key %s is not there at revision %d", quote(keys.Key), r.Revision), "history shows what became of it"}
@@ -90,7 +90,7 @@ func (p *program) runGet(cmd *cobra.Command, args []string, flags keyFlags) erro
 				return report.GetYAML(w, r, flags.showSecrets)
 			}
 			return report.GetText(w, r, flags.prefix, report.Values(p.values))
-		}, nil
+		}, err
 	})
 }
 
@@ -117,11 +117,11 @@ time of their writing (leases of nodes, events), the time of each revision is es
 func (p *program) runHistory(cmd *cobra.Command, args []string, flags keyFlags) error {
 	return p.askKeys(cmd, args, flags, func(ctx context.Context, s *source.Source, keys query.Keys, d *query.Decryption) (func(io.Writer) error, error) {
 		r, err := query.History(ctx, s, query.HistoryOptions{Keys: keys, Revision: flags.rev, Values: p.values != "none"})
-		if err != nil {
+		if r == nil {
 			return nil, err
 		}
-		p.judge(r.File, r.Findings, r.Whole)
-		if len(r.List) == 0 {
+		p.judge(r.File, r.Findings, r.Whole, r.Interrupted != nil)
+		if len(r.List) == 0 && r.Interrupted == nil {
 			p.exit = max(p.exit, ExitFindings)
 			if p.writeOut != "json" {
 				return nil, fmt.Errorf("nothing is known of key %s", quote(keys.Key))
@@ -135,11 +135,12 @@ func (p *program) runHistory(cmd *cobra.Command, args []string, flags keyFlags) 
 				return report.HistoryJSON(w, r, report.Values(p.values))
 			}
 			return report.HistoryText(w, r, report.Values(p.values))
-		}, nil
+		}, err
 	})
 }
 
-// askKeys opens the source and asks it about keys.
+// askKeys opens the source and asks it about keys. What ask gives beside an error is what was
+// seen until an interrupt.
 func (p *program) askKeys(cmd *cobra.Command, args []string, flags keyFlags,
 	ask func(context.Context, *source.Source, query.Keys, *query.Decryption) (func(io.Writer) error, error)) error {
 	if flags.rev < 0 {
@@ -168,7 +169,7 @@ func (p *program) askKeys(cmd *cobra.Command, args []string, flags keyFlags,
 	bar.start([]*source.Source{src})
 	render, err := ask(cmd.Context(), src, query.Keys{Key: []byte(args[1]), Prefix: flags.prefix}, decryption)
 	bar.finish()
-	if err != nil {
+	if render == nil {
 		if p.exit == ExitSound {
 			p.exit = ExitFindings
 		}
@@ -177,7 +178,7 @@ func (p *program) askKeys(cmd *cobra.Command, args []string, flags keyFlags,
 		}
 		return stopped(err)
 	}
-	return p.answer(render)
+	return p.answerUntil(err, render)
 }
 
 // readEncryption reads the EncryptionConfiguration of that name, if there is a name.
@@ -197,8 +198,8 @@ func readEncryption(name string) (*query.Decryption, error) {
 }
 
 // judge sets the exit code by what a pass over the database found, and says that
-// there is something.
-func (p *program) judge(file string, findings []inspect.Finding, whole bool) {
+// there is something. That an interrupted pass is not whole the answer says itself.
+func (p *program) judge(file string, findings []inspect.Finding, whole, interrupted bool) {
 	worst := 0
 	for _, f := range findings {
 		if f.Severity >= inspect.Severity(p.failOn) {
@@ -208,7 +209,7 @@ func (p *program) judge(file string, findings []inspect.Finding, whole bool) {
 	if worst > 0 {
 		p.exit = max(p.exit, ExitFindings)
 	}
-	if worst > 0 || !whole {
+	if worst > 0 || !whole && !interrupted {
 		missing := "the answer may lack records"
 		if whole {
 			missing = "no record is missing from the answer"

@@ -52,15 +52,20 @@ func (p *program) runHashKV(cmd *cobra.Command, paths []string, rev int64) error
 	bar.start([]*source.Source{src})
 	h, err := inspect.HashKVAt(cmd.Context(), src, rev)
 	bar.finish()
+	if cut, ok := errors.AsType[*inspect.UnhashedError](err); ok && cut.Reach.Pages > 0 {
+		return p.answerUntil(err, func(w io.Writer) error {
+			if p.writeOut == "json" {
+				return report.UnhashedJSON(w, cut)
+			}
+			return report.UnhashedText(w, cut)
+		})
+	}
 	if err != nil {
 		p.exit = ExitFindings
 		if unread(cmd.Context(), src, err) {
 			p.exit = ExitPartial
 		}
-		if cmd.Context().Err() != nil {
-			return errStopped
-		}
-		return err
+		return stopped(err)
 	}
 	return p.answer(func(w io.Writer) error {
 		if p.writeOut == "json" {

@@ -122,7 +122,7 @@ func (p *program) runKeys(cmd *cobra.Command, paths []string, flags keysFlags) e
 	bar.start([]*source.Source{src})
 	r, err := query.CountKeys(cmd.Context(), src, opts)
 	bar.finish()
-	if err != nil {
+	if r == nil {
 		switch {
 		case unread(cmd.Context(), src, err):
 			p.exit = ExitPartial
@@ -131,11 +131,11 @@ func (p *program) runKeys(cmd *cobra.Command, paths []string, flags keysFlags) e
 		}
 		return stopped(err)
 	}
-	p.judge(r.File, r.Findings, r.Whole)
+	p.judge(r.File, r.Findings, r.Whole, r.Interrupted != nil)
 	if c := (inspect.Case{Findings: r.Findings}); len(problems) > 0 || c.Unfinished() {
 		p.exit = ExitPartial
 	}
-	return p.answer(func(w io.Writer) error {
+	return p.answerUntil(err, func(w io.Writer) error {
 		switch p.writeOut {
 		case "json":
 			return report.KeysJSON(w, r, flags.top)
