@@ -254,9 +254,15 @@ func HistoryText(w io.Writer, r *query.HistoryResult, show Values) error {
 	return t.err
 }
 
+// interruptedHistory says of what part of the evidence a history is.
 func (t *textWriter) interruptedHistory(r *query.HistoryResult) {
-	log := map[query.LogPart]string{query.LogRest: ", and part of the write-ahead log", query.LogAll: ", and nothing of the write-ahead log"}
-	t.interrupted(r.Interrupted, "what follows is of these"+log[r.Unread]+". Other versions, newer ones too, may be among the rest")
+	const rest = ". Other versions, newer ones too, may be among the rest"
+	log := map[query.LogPart]string{query.LogRest: ", and of the first part of the write-ahead log", query.LogAll: ", and nothing of the write-ahead log"}
+	if r.File == "" {
+		t.wrapHanging("interrupted: ", "  ", "what follows is of the first part of the write-ahead log"+rest)
+	} else {
+		t.interrupted(r.Interrupted, "what follows is of these"+log[r.Unread]+rest)
+	}
 	if len(r.List) == 0 {
 		t.printf("nothing in it is of a key that was asked for\n")
 	}

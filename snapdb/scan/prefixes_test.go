@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -338,7 +341,83 @@ func TestInterruptedCountSaysSo(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if r, err := scan.CountPrefixes(ctx, tree, 0, scan.PrefixOptions{Cut: wholeKey, MaxRows: 10}); err == nil || r != nil {
-		t.Errorf("%v, %v", r, err)
+	r, err := scan.CountPrefixes(ctx, tree, 0, scan.PrefixOptions{Cut: wholeKey, MaxRows: 10})
+	if !errors.Is(err, context.Canceled) || r.Reach.Pages != 0 || r.Total != (scan.Counts{}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// A stopping reader ends a context with one of the reads.
+type stoppingReader struct {
+	io.ReaderAt
+	reads int // that are left
+	stop  func()
+}
+
+func (r *stoppingReader) ReadAt(b []byte, offset int64) (int, error) {
+	if r.reads--; r.reads == 0 {
+		r.stop()
+	}
+	return r.ReaderAt.ReadAt(b, offset)
+}
+
+// What an interrupt leaves is true of the part that was read, in whichever pass it comes.
+func TestInterruptedCountHoldsWhatWasSeen(t *testing.T) {
+	b, err := os.ReadFile(fixtures.Databases(t, "healthy-3.6")[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // one read at a time
+	count := func(rows, reads int) (*scan.PrefixResult, int, error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		r := &stoppingReader{bytes.NewReader(b), 0, cancel}
+		db, err := snapdb.Open(r, int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree, err := snapdb.Walk(ctx, db, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bucket := slices.IndexFunc(tree.Buckets, func(b snapdb.Bucket) bool { return string(b.Name) == keyspace.BucketKey })
+		r.reads = reads
+		counted, err := scan.CountPrefixes(ctx, tree, bucket, scan.PrefixOptions{Cut: wholeKey, MaxRows: rows, Top: 3})
+		return counted, reads - r.reads, err
+	}
+	for _, rows := range []int{5, 100000} {
+		whole, reads, err := count(rows, 0)
+		if err != nil || whole.Reach.Pages != whole.Reach.OfPages || whole.Reach.Records != whole.Total.Revisions {
+			t.Fatalf("%+v, %v", whole.Reach, err)
+		}
+		parts, last := 0, int64(0)
+		for stop := 1; stop <= reads; stop++ {
+			r, _, err := count(rows, stop)
+			if err == nil {
+				continue // nothing that may be left out was read any more
+			}
+			parts++
+			if r.Reach.Pages < last || r.Reach.Pages > r.Reach.OfPages || r.Reach.OfPages != whole.Reach.OfPages {
+				t.Errorf("stopped at read %d: %+v after %d pages", stop, r.Reach, last)
+			}
+			last = r.Reach.Pages
+			sum := r.Other
+			for _, row := range r.Rows {
+				sum.Revisions += row.Revisions
+				sum.Bytes += row.Bytes
+			}
+			if r.Total.Revisions != r.Reach.Records || sum.Revisions != r.Total.Revisions || sum.Bytes != r.Total.Bytes || r.Total.Bytes > whole.Total.Bytes {
+				t.Errorf("stopped at read %d: %+v of %+v, rows %+v", stop, r.Total, whole.Total, sum)
+			}
+			if r.Total.Live != 0 || r.Distinct != 0 || r.Hottest != nil || r.Largest != nil {
+				t.Errorf("stopped at read %d: told which keys are there", stop)
+			}
+			if (r.OtherRows > 0) != (r.Other.Revisions > 0) {
+				t.Errorf("stopped at read %d: %d other rows with %+v", stop, r.OtherRows, r.Other)
+			}
+		}
+		if parts < 3 {
+			t.Errorf("only %d of %d reads could be the last", parts, reads)
+		}
 	}
 }
