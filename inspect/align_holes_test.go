@@ -10,18 +10,14 @@ import (
 	"go.etcd.io/bbolt"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"etcd-forensics/fixtures"
 	"etcd-forensics/snapdb/keyspace"
 )
 
 // lose deletes the records of revisions from the database of a member.
 func lose(t *testing.T, dir string, gone func(rev int64) bool) {
 	t.Helper()
-	db, err := bbolt.Open(filepath.Join(dir, "member", "snap", "db"), 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	err = db.Update(func(tx *bbolt.Tx) error {
+	fixtures.Edit(t, filepath.Join(dir, "member", "snap", "db"), func(tx *bbolt.Tx) error {
 		c := tx.Bucket([]byte(keyspace.BucketKey)).Cursor()
 		var keys [][]byte
 		for k, _ := c.First(); k != nil; k, _ = c.Next() {
@@ -36,9 +32,6 @@ func lose(t *testing.T, dir string, gone func(rev int64) bool) {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // TestWhatIsSaidOfLostRevisionsIsTrue takes revisions out of the databases of random

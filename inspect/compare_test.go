@@ -40,16 +40,7 @@ func onDB(t testing.TB, member string, change func(b *bbolt.Bucket) error) {
 	if strings.HasSuffix(member, ".db") {
 		path = member
 	}
-	db, err := bbolt.Open(path, 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Update(func(tx *bbolt.Tx) error { return change(tx.Bucket([]byte("key"))) }); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
+	fixtures.Edit(t, path, func(tx *bbolt.Tx) error { return change(tx.Bucket([]byte("key"))) })
 }
 
 // record finds the first record of a key at or behind a revision.

@@ -21,16 +21,7 @@ import (
 // edit changes bucket key of a database with bbolt.
 func edit(tb testing.TB, path string, do func(b *bbolt.Bucket) error) {
 	tb.Helper()
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if err := db.Update(func(tx *bbolt.Tx) error { return do(tx.Bucket([]byte("key"))) }); err != nil {
-		tb.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		tb.Fatal(err)
-	}
+	fixtures.Edit(tb, path, func(tx *bbolt.Tx) error { return do(tx.Bucket([]byte("key"))) })
 }
 
 // A memberCopy is one member of a fixture in the test's own copy.
@@ -500,11 +491,7 @@ func copyPath(tb testing.TB, name string) string {
 func TestARestoredCopyIsReliedOnAsFarAsBothAgree(t *testing.T) {
 	mine := copyOf(t, "healthy-3.6", "m1")
 	restored := copyOf(t, "healthy-3.6", "m1")
-	db, err := bbolt.Open(restored.db, 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
+	fixtures.Edit(t, restored.db, func(tx *bbolt.Tx) error {
 		for _, name := range []string{"members", "members_removed"} {
 			if err := tx.DeleteBucket([]byte(name)); err != nil {
 				return err
@@ -521,12 +508,6 @@ func TestARestoredCopyIsReliedOnAsFarAsBothAgree(t *testing.T) {
 		kv := keyspace.KeyValue{Key: []byte("/of/the/other"), CreateRevision: last.Main + 1, ModRevision: last.Main + 1, Version: 1}
 		return tx.Bucket([]byte("key")).Put(keyspace.Revision{Main: last.Main + 1}.Append(nil), kv.Append(nil))
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
 	lost := mine.alone(t, 1100)[3]
 	r, got := mine.without(t, []string{lost}, mine.db, recover.Options{With: []*source.Source{open(t, restored.db)}})
 	if !maps.Equal(got["key"], mine.healthy["key"]) || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "relied on up to revision") {

@@ -32,20 +32,13 @@ func (f *failing) ReadAt(b []byte, at int64) (int, error) {
 // become unreadable, and reads the records again.
 func TestPagesThatTheMachineDoesNotGiveAreNotPassedOver(t *testing.T) {
 	path := filepath.Join(fixtures.Dir(t, "auth-3.6"), "m1", "member", "snap", "db")
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
+	fixtures.Edit(t, path, func(tx *bbolt.Tx) error {
 		other, err := tx.CreateBucket([]byte("other"))
 		for n := 0; err == nil && n < 200; n++ {
 			err = other.Put([]byte{'k', byte(n)}, make([]byte, 100))
 		}
 		return err
 	})
-	if err = errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
 	f, err := inspect.BackendFile(t.Context(), opened(t, path)[0], inspect.Limits{})
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package rehearse_test
 import (
 	"bytes"
 	"crypto/sha256"
-	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -293,20 +292,13 @@ func TestAlarmsAreRestoredAndKeepTheKeyFromBeingWritten(t *testing.T) {
 // inBucket changes a bucket of a database that is the test's own.
 func inBucket(t *testing.T, path, name string, change func(*bbolt.Bucket) error) {
 	t.Helper()
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
+	fixtures.Edit(t, path, func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists([]byte(name))
 		if err != nil {
 			return err
 		}
 		return change(b)
 	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // TestWhatDiffersFromTheEvidenceIsNotProven restores another file than the one that was
