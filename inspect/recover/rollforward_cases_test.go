@@ -217,7 +217,7 @@ func TestTheBaseOfAnotherClusterIsRefused(t *testing.T) {
 }
 
 // written has etcd's own package write a log, of which all is committed.
-func written(t *testing.T, node, cluster uint64, entries []*raftpb.Entry, snaps ...*walpb.Snapshot) string {
+func written(t testing.TB, node, cluster uint64, entries []*raftpb.Entry, snaps ...*walpb.Snapshot) string {
 	t.Helper()
 	return write(t, node, cluster, entries[len(entries)-1].GetIndex(), entries, snaps...)
 }
@@ -228,7 +228,7 @@ func writtenUpTo(t *testing.T, commit uint64, entries []*raftpb.Entry) string {
 	return write(t, ownNode+1, ownCluster, commit, entries)
 }
 
-func write(t *testing.T, node, cluster, commit uint64, entries []*raftpb.Entry, snaps ...*walpb.Snapshot) string {
+func write(t testing.TB, node, cluster, commit uint64, entries []*raftpb.Entry, snaps ...*walpb.Snapshot) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "wal")
 	metadata, err := proto.Marshal(&pb.Metadata{NodeID: &node, ClusterID: &cluster})
@@ -256,7 +256,7 @@ const (
 )
 
 // history makes entries of a log: a member, and then requests or the data of entries.
-func history(t *testing.T, rest ...any) []*raftpb.Entry {
+func history(t testing.TB, rest ...any) []*raftpb.Entry {
 	t.Helper()
 	change, err := proto.Marshal(&raftpb.ConfChange{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: new(uint64(ownNode)),
 		Context: fmt.Appendf(nil, `{"id":%d,"peerURLs":["http://127.0.0.1:2380"],"name":"m1"}`, uint64(ownNode))})
