@@ -45,7 +45,7 @@ release: man completions ## static binaries, packages, checksums and a list of w
 	@for platform in $(PLATFORMS); do \
 		os=$${platform%/*} arch=$${platform#*/} ext=; [ $$os != windows ] || ext=.exe; \
 		echo "$$os/$$arch"; \
-		CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '-s -w' \
+		CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' \
 			-o $(BUILD)/release/$(BINARY)-$$os-$$arch$$ext ./cmd/etcd-forensics || exit 1; \
 	done
 	@cd .ci/tools/nfpm && $(GO) build -o $(abspath $(BUILD))/ github.com/goreleaser/nfpm/v2/cmd/nfpm
