@@ -426,7 +426,7 @@ func (j *job) ways(ctx context.Context, st *Statement) {
 			roll("the log has every write that the store was ever made of: applied to an empty store they give all of it")
 			continue
 		}
-		if base := j.baseFor(ctx, l.First); base != "" {
+		if base := j.baseFor(ctx, l); base != "" {
 			roll("what the log has behind that backup comes back", "--base", base)
 			continue
 		}
@@ -435,14 +435,14 @@ func (j *job) ways(ctx context.Context, st *Statement) {
 }
 
 // baseFor gives, of the other databases that were given, the oldest from which a log goes
-// on that begins with an entry; "" when there is none.
-func (j *job) baseFor(ctx context.Context, first uint64) string {
-	base, lowest := "", j.result.Index
+// on; "" when there is none.
+func (j *job) baseFor(ctx context.Context, l consulted) string {
+	base, lowest := "", l.End
 	for _, s := range j.opts.With {
 		if s.DB == nil {
 			continue
 		}
-		if index, err := inspect.ConsistentIndexOf(ctx, s.DB); err == nil && index > 0 && index+1 >= first && index < lowest {
+		if index, err := inspect.ConsistentIndexOf(ctx, s.DB); err == nil && index > 0 && index+1 >= l.First && index < lowest {
 			base, lowest = s.Path, index
 		}
 	}
