@@ -131,8 +131,13 @@ func (p *Process) Finish(ctx context.Context) (*Done, error) {
 	p.stdin.Close()
 	select {
 	case <-p.written:
-		return p.done, nil
 	case <-p.exited:
+	}
+	// Both have happened when the child was quick: what was done is said before the end.
+	select {
+	case <-p.written:
+		return p.done, nil
+	default:
 		return nil, p.why(ctx)
 	}
 }

@@ -1,12 +1,14 @@
 package replay
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,6 +117,35 @@ func TestWhatIsNotKnownIsSeenWhereverItIs(t *testing.T) {
 		r, f := decode(data)
 		if known := where == "nowhere"; known != (f == nil) || known != (r != nil) || f != nil && f.Reason != ReasonUnknown {
 			t.Errorf("in %s: %v, %v", where, r, f)
+		}
+	}
+}
+
+// What has the number of a field, and not its type, is a field that is not known.
+func TestFieldsOfAnotherTypeAreNotKnown(t *testing.T) {
+	put, err := proto.Marshal(&pb.InternalRaftRequest{Header: &pb.RequestHeader{ID: 7}, Put: &pb.PutRequest{Key: []byte("k"), Value: []byte("v")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, number := range []protowire.Number{fieldPut, fieldHeader} {
+		data := protowire.AppendVarint(protowire.AppendTag(slices.Clone(put), number, protowire.VarintType), 1)
+		if r, f := decode(data); f == nil || f.Reason != ReasonUnknown {
+			t.Errorf("field %d: %v, %v", number, r, f)
+		}
+	}
+}
+
+// A child that has done all and ended before anyone waits for it has not failed.
+func TestAQuickChildHasDoneIt(t *testing.T) {
+	gone := make(chan struct{})
+	close(gone)
+	for range 8 { // of two things that have happened, a select takes either
+		in, stdin := io.Pipe()
+		in.Close()
+		p := &Process{stdin: stdin, out: bufio.NewWriter(stdin), written: gone, exited: gone, done: &Done{Size: 5}}
+		done, err := p.Finish(t.Context())
+		if err = errors.Join(err, p.Wait(t.Context())); err != nil || done.Size != 5 {
+			t.Fatalf("%+v, %v", done, err)
 		}
 	}
 }

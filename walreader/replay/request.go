@@ -85,11 +85,11 @@ const (
 )
 
 // isPut says whether a request is a put and nothing else, which most are. No message is
-// within its two.
+// within its two; one of these numbers that is no message is a field that is not known.
 func isPut(data []byte) bool {
 	for len(data) > 0 {
-		field, _, n := protowire.ConsumeField(data)
-		if n < 0 || field != fieldPut && field != fieldHeader {
+		field, typ, n := protowire.ConsumeField(data)
+		if n < 0 || typ != protowire.BytesType || field != fieldPut && field != fieldHeader {
 			return false
 		}
 		data = data[n:]
