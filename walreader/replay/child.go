@@ -30,7 +30,6 @@ func Child(in io.Reader, out, log io.Writer) int {
 		return 2
 	}
 	c := &child{order: &o, out: out, batches: make(chan []item)}
-	c.garbage.limit()
 	go c.read(r)
 	if err := c.obey(logger(log)); err != nil {
 		f, ok := errors.AsType[*Failure](err)

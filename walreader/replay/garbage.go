@@ -10,6 +10,10 @@ import (
 // index of the keys, and what a transaction holds.
 const garbageBytes = 216 << 20
 
+// overhead is which part of what is in use the runtime takes beside it: the limit counts
+// that, too, and the room between the objects of a large index is not to use up the rest.
+const overhead = 8
+
 // limitStep is by how many bytes what is in use changes before the limit follows it.
 const limitStep = 8 << 20
 
@@ -18,7 +22,9 @@ const limitStep = 8 << 20
 // too often while the index is small, and lets too much lie about when it is large.
 type garbage struct{ inUse uint64 }
 
-// limit follows what was in use when memory was taken back last.
+// limit follows what was in use when memory was taken back last. It is not for a store that
+// is being opened: the index of a large one grows past any limit that was set before, and
+// memory would be taken back all the time.
 func (g *garbage) limit() {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
@@ -30,5 +36,5 @@ func (g *garbage) limit() {
 		debug.SetGCPercent(-1)
 	}
 	g.inUse = max(inUse, 1)
-	debug.SetMemoryLimit(int64(min(inUse, math.MaxInt64-garbageBytes)) + garbageBytes)
+	debug.SetMemoryLimit(int64(min(inUse+inUse/overhead, math.MaxInt64-garbageBytes)) + garbageBytes)
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -147,6 +149,45 @@ func TestAQuickChildHasDoneIt(t *testing.T) {
 		if err = errors.Join(err, p.Wait(t.Context())); err != nil || done.Size != 5 {
 			t.Fatalf("%+v, %v", done, err)
 		}
+	}
+}
+
+// A limitSeer notes the limit of memory at the first thing that a child says.
+type limitSeer struct {
+	bytes.Buffer
+	limit int64
+}
+
+func (l *limitSeer) Write(b []byte) (int, error) {
+	if l.Len() == 0 {
+		l.limit = debug.SetMemoryLimit(-1)
+	}
+	return l.Buffer.Write(b)
+}
+
+// While a store opens its index grows past any limit, and from then on memory would be
+// taken back all the time; behind that the limit follows what is in use.
+func TestMemoryIsLimitedWhenTheStoreIsOpen(t *testing.T) {
+	percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
+	defer func() { debug.SetGCPercent(percent); debug.SetMemoryLimit(limit) }()
+	order, err := json.Marshal(Order{Work: filepath.Join(t.TempDir(), "work"), MaxLearners: 1, MinLeaseTTL: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := &limitSeer{}
+	if exit := Child(bytes.NewReader(appendHead(append(order, '\n'), raftlog.Entry{}, typeEnd)), said, io.Discard); exit != 0 {
+		t.Fatalf("exit %d: %s", exit, said)
+	}
+	if said.limit != limit {
+		t.Errorf("a limit of %d while the store opened", said.limit)
+	}
+	if held := make([]byte, 64<<20); len(held) > 0 {
+		runtime.GC()
+		(&garbage{}).limit()
+		if now := debug.SetMemoryLimit(-1); now < int64(len(held))+garbageBytes || now > int64(len(held))+2*garbageBytes {
+			t.Errorf("a limit of %d with %d in use", now, len(held))
+		}
+		runtime.KeepAlive(held)
 	}
 }
 
