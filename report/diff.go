@@ -91,7 +91,7 @@ func DiffText(w io.Writer, r *query.DiffResult) error {
 	t.wrapHanging("new: ", "  ", fmt.Sprintf("%s at revision %d, %s", Plain(r.New.File), r.New.Revision, plural(c.New, "key")))
 	t.printf("%d added, %d removed, %d changed, %d re-created, %d the same\n", c.Added, c.Removed, c.Changed, c.Recreated, c.Same)
 	if r.Interrupted {
-		t.wrapHanging("interrupted: ", "  ", "these numbers are whole, but not all of these keys were looked up again; what follows counts and names only those that were")
+		t.wrapHanging("interrupted: ", "  ", "these numbers are as they are without an interrupt, but not all of these keys were looked up again; what follows counts and names only those that were")
 	}
 	if len(r.Prefixes) == 0 {
 		return t.err

@@ -49,7 +49,7 @@ func (t *textWriter) keysHeader(r *query.KeysResult) {
 		return
 	}
 	if r.Interrupted != nil {
-		t.interrupted(r.Interrupted, "the counts are whole, but objects were not looked into to the end, so there are no notes on them")
+		t.interrupted(r.Interrupted, "the counts are as they are without an interrupt, but objects were not looked into to the end, so there are no notes on them")
 	}
 	least := ""
 	if !r.Whole {

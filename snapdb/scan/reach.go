@@ -1,8 +1,6 @@
 package scan
 
 import (
-	"slices"
-
 	"etcd-forensics/snapdb"
 	"etcd-forensics/snapdb/keyspace"
 )
@@ -14,8 +12,7 @@ type Reach struct {
 	First, Last    int64 // lowest and highest revision among them, 0 when there is none
 }
 
-// A ReachMeter is the consumer that tells how far a pass comes. It looks at the ends of a
-// leaf only.
+// A ReachMeter is the consumer that tells how far a pass comes.
 type ReachMeter struct {
 	tree   *snapdb.Tree
 	bucket int
@@ -47,25 +44,11 @@ func (s *reachSink) Leaf(l *Leaf) {
 	}
 	s.Pages++
 	s.Records += int64(len(l.Elements))
-	for i := range l.Elements {
-		if s.see(&l.Elements[i]) {
-			break
+	for i := range l.Elements { // which a damaged leaf may have in any order
+		if rev, ok := keyspace.DecodeRevision(l.Elements[i].Key); ok {
+			s.add(rev.Main, rev.Main)
 		}
 	}
-	for i := range slices.Backward(l.Elements) {
-		if s.see(&l.Elements[i]) {
-			break
-		}
-	}
-}
-
-// see takes the revision of a record, if it has one.
-func (s *reachSink) see(e *snapdb.Element) bool {
-	rev, ok := keyspace.DecodeRevision(e.Key)
-	if ok {
-		s.add(rev.Main, rev.Main)
-	}
-	return ok
 }
 
 func (r *Reach) add(first, last int64) {
