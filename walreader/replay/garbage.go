@@ -20,21 +20,25 @@ const limitStep = 8 << 20
 // A garbage lets memory be taken back when garbageBytes of it are not in use any more,
 // however much is. The runtime's own pace, a percentage of what is in use, takes back
 // too often while the index is small, and lets too much lie about when it is large.
-type garbage struct{ inUse uint64 }
+type garbage struct {
+	inUse  uint64 // when memory was taken back last, in bytes; 0 before there is a limit
+	cycles uint64 // how often it was taken back until then
+}
 
 // limit follows what was in use when memory was taken back last. It is not for a store that
 // is being opened: the index of a large one grows past any limit that was set before, and
 // memory would be taken back all the time.
 func (g *garbage) limit() {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	inUse := live[0].Value.Uint64()
-	if g.inUse > 0 && inUse < g.inUse+limitStep && g.inUse < inUse+limitStep {
+	is := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
+	metrics.Read(is)
+	inUse, cycles := is[0].Value.Uint64(), is[2].Value.Uint64()
+	switch {
+	case g.inUse == 0:
+		debug.SetGCPercent(-1)
+		inUse = is[1].Value.Uint64() // an index has grown since memory was taken back
+	case cycles == g.cycles, inUse < g.inUse+limitStep && g.inUse < inUse+limitStep:
 		return
 	}
-	if g.inUse == 0 {
-		debug.SetGCPercent(-1)
-	}
-	g.inUse = max(inUse, 1)
+	g.inUse, g.cycles = max(inUse, 1), cycles
 	debug.SetMemoryLimit(int64(min(inUse+inUse/overhead, math.MaxInt64-garbageBytes)) + garbageBytes)
 }
