@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
@@ -48,6 +49,7 @@ type child struct {
 	out     io.Writer
 	batches chan []item // closed behind the last one; what a batch holds is overwritten behind the next
 	garbage garbage
+	told    atomic.Bool // what was done
 }
 
 // An item is an entry with the request that its data is, or why it is none.
@@ -63,20 +65,18 @@ const (
 	aheadBytes = 1 << 20
 )
 
-// read reads frames until the input ends. When it ends too early nobody is there any
-// more who could take the folder away.
+// read reads frames until the input ends. When it ends before what was done is told,
+// nobody is there any more who could take the folder away.
 func (c *child) read(r io.Reader) {
-	ended := false
 	ahead, next := &batch{}, &batch{}
 	for {
 		e, end, err := readFrame(r, ahead)
 		switch {
-		case err != nil && ended:
+		case err != nil && c.told.Load():
 			return
 		case err != nil:
 			c.abandon()
 		case end:
-			ended = true
 			c.batches <- ahead.items
 			close(c.batches)
 			continue
@@ -180,6 +180,7 @@ func (c *child) obey(lg *zap.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	c.told.Store(true)
 	say(c.out, event{Done: done})
 	if f == nil {
 		return nil

@@ -128,7 +128,6 @@ func (p *Process) Stopped() bool { return p.stopped.Load() }
 func (p *Process) Finish(ctx context.Context) (*Done, error) {
 	p.out.Write(appendHead(nil, raftlog.Entry{}, typeEnd))
 	p.out.Flush()
-	p.stdin.Close()
 	select {
 	case <-p.written:
 	case <-p.exited:
@@ -138,12 +137,14 @@ func (p *Process) Finish(ctx context.Context) (*Done, error) {
 	case <-p.written:
 		return p.done, nil
 	default:
+		p.stdin.Close()
 		return nil, p.why(ctx)
 	}
 }
 
 // Wait waits until the file is on the disk and the child has ended.
 func (p *Process) Wait(ctx context.Context) error {
+	p.stdin.Close() // earlier it would say that nobody waits for the file
 	<-p.exited
 	if p.done == nil || p.ended != nil || p.garbled != nil {
 		return p.why(ctx)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -21,6 +22,13 @@ import (
 
 	"etcd-forensics/walreader/raftlog"
 )
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == ChildCommand {
+		os.Exit(Child(os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
 
 func TestFramesComeOutAsTheyWentIn(t *testing.T) {
 	entries := []raftlog.Entry{
@@ -175,7 +183,10 @@ func TestMemoryIsLimitedWhenTheStoreIsOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := &limitSeer{}
-	if exit := Child(bytes.NewReader(appendHead(append(order, '\n'), raftlog.Entry{}, typeEnd)), said, io.Discard); exit != 0 {
+	waiting, parent := io.Pipe()
+	defer parent.Close()
+	in := io.MultiReader(bytes.NewReader(appendHead(append(order, '\n'), raftlog.Entry{}, typeEnd)), waiting)
+	if exit := Child(in, said, io.Discard); exit != 0 {
 		t.Fatalf("exit %d: %s", exit, said)
 	}
 	if said.limit != limit {
@@ -217,6 +228,34 @@ func FuzzDecode(f *testing.F) {
 
 // TestBucketsInBucketsAreCopied saves a database to which another program added a bucket
 // with one in it.
+// TestAChildWithoutAParentLeavesNothing ends the input behind the last entry, as it ends when
+// the parent is killed while the file is being written.
+func TestAChildWithoutAParentLeavesNothing(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	o := Order{Sweep: filepath.Join(dir, "scratch"), Out: filepath.Join(dir, "out.partial"), MaxLearners: 1, MinLeaseTTL: 2}
+	o.Work = filepath.Join(o.Sweep, "work.db")
+	if err := os.Mkdir(o.Sweep, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	order, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command(self, ChildCommand)
+	child.Stdin = bytes.NewReader(appendHead(append(order, '\n'), raftlog.Entry{}, typeEnd))
+	said, err := child.Output()
+	if child.ProcessState.ExitCode() != 3 {
+		t.Errorf("%v, %s", err, said)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
 func TestBucketsInBucketsAreCopied(t *testing.T) {
 	work, out := filepath.Join(t.TempDir(), "work"), filepath.Join(t.TempDir(), "out")
 	db, err := bbolt.Open(work, 0o600, nil)
@@ -263,7 +302,8 @@ func TestBucketsInBucketsAreCopied(t *testing.T) {
 
 // TestWhatAChildSaysIsNotTrusted starts children that say what no child says.
 func TestWhatAChildSaysIsNotTrusted(t *testing.T) {
-	waits := map[bool]string{false: "; cat > /dev/null"} // the one that says nothing ends
+	// The others read their order and that no entry follows; the one that says nothing ends.
+	waits := map[bool]string{false: "; read -r order; head -c 21 > /dev/null"}
 	for said, want := range map[string]string{
 		"nonsense": "cannot be read",
 		"":         "has ended",
