@@ -27,6 +27,9 @@ func (b *builder) logTellsAll() bool {
 		m.WAL.FirstIndex != nil && *m.WAL.FirstIndex == 1
 }
 
+// fromLogAlone says whether what is restored is made of the log and of no database.
+func (b *builder) fromLogAlone() bool { return b.p.Way == WayRollForward && b.p.Base == "" }
+
 // appliesLog says whether the source's log is whole as far as it is proven, is of a
 // version that is known, and can be named in a command.
 func (b *builder) appliesLog() bool {

@@ -70,8 +70,8 @@ func (b *builder) reallyLost(m *inspect.MembershipMember) []Step {
 	}
 	return b.phase(PhasePrepare, []Step{{
 		Why:   "make sure that the directory of " + quoted(m.Name) + " is really lost: it was not in hand, so nothing here shows that",
-		Check: "it cannot be read, or etcd does not start on it; otherwise start etcd on it and leave the steps of " + quoted(m.Name) + " out: it catches up by itself",
-		IfNot: "go on as it is said there",
+		Check: "it cannot be read, or etcd does not start on it",
+		IfNot: "start etcd on it and leave the steps of " + quoted(m.Name) + " out: it catches up by itself",
 	}})
 }
 

@@ -293,6 +293,43 @@ func TestWaysFollowTheEvidence(t *testing.T) {
 	}
 }
 
+// TestMembersThatGoOnListOthers: a cluster that is started as it is lists those that are to
+// be replaced as well; whoever counts must not stop it for that.
+func TestMembersThatGoOnListOthers(t *testing.T) {
+	for _, c := range []struct {
+		options restore.Options
+		sources []string
+		want    string
+	}{
+		{restore.Options{}, []string{"m1", "m3"}, "; others may be listed, too"},
+		{restore.Options{Single: true}, []string{"m2"}, "it lists 1 member with the id "},
+	} {
+		found := false
+		for _, h := range planned(t, caseOf(t, "cluster3-3.7-crash", c.sources...), c.options).Hosts {
+			for _, s := range h.Steps {
+				found = found || strings.Contains(s.Check, c.want)
+			}
+		}
+		if !found {
+			t.Errorf("%v: no step says %q", c.sources, c.want)
+		}
+	}
+}
+
+// TestTheLogAloneCarriesNoDamageOn: what is made of the log has nothing of the database
+// beside it, neither its damage nor its revision.
+func TestTheLogAloneCarriesNoDamageOn(t *testing.T) {
+	p := planned(t, caseOf(t, "leaf-zeroed"), restore.Options{})
+	if p.Way != restore.WayRollForward || p.Base != "" {
+		t.Fatalf("%s of %q", p.Way, p.Base)
+	}
+	for _, w := range p.Warnings {
+		if w.About == "damage" || strings.Contains(w.Message, "clients may have seen") {
+			t.Error(w.Message)
+		}
+	}
+}
+
 // TestHarmfulMovesAreNeverMade goes through the plans of all evidence, ways and versions
 // and looks for what must not be in any.
 func TestHarmfulMovesAreNeverMade(t *testing.T) {

@@ -25,7 +25,11 @@ func (b *builder) bump() {
 		return
 	}
 	if b.backend().Kubernetes == nil {
-		if r.Highest > r.Source {
+		switch {
+		case b.fromLogAlone(): // how far that reaches, and of what, a damaged database does not tell
+			b.p.warn("revisions", "no revision of the new database is known yet, so this plan raises none",
+				"plan again with the new database as the source; otherwise restart every client that watches or remembers revisions")
+		case r.Highest > r.Source:
 			b.p.warn("revisions", fmt.Sprintf("clients may have seen revision %d, and the restored store goes on at %d", r.Highest, r.Source+1),
 				"restart every client that watches or remembers revisions")
 		}

@@ -230,6 +230,26 @@ func (b *builder) restoreDir(m *Member) []Step {
 	return steps
 }
 
+// whichCluster says which cluster must answer.
+func (b *builder) whichCluster() string {
+	if b.p.Way == WayRejoin {
+		return "the cluster must be that of the evidence"
+	}
+	return "the cluster must be the new one"
+}
+
+// listed says what the list of members must show. Members that are started as they are go
+// on listing those that are to be replaced, and learners.
+func (b *builder) listed() string {
+	switch {
+	case b.p.Way == WayRejoin:
+		return "it lists the ids " + b.memberIDs() + "; others may be listed, too"
+	case len(b.p.Members) == 1:
+		return "it lists 1 member with the id " + b.memberIDs()
+	}
+	return fmt.Sprintf("it lists %d members with the ids %s", len(b.p.Members), b.memberIDs())
+}
+
 func (b *builder) memberIDs() string {
 	var ids []string
 	for _, m := range b.p.Members {
@@ -366,10 +386,10 @@ func (b *builder) verify(m *Member) []Step {
 		Check:  "it says \"is healthy\"",
 		IfNot:  b.askTrouble(),
 	}, {
-		Why:    "the cluster must be the new one: an empty one comes up when etcd looks at another directory",
+		Why:    b.whichCluster() + ": an empty one comes up when etcd looks at another directory",
 		Argv:   b.client(m, "member", "list"),
 		Expect: &Expect{Contains: m.MemberID.String()},
-		Check:  fmt.Sprintf("it lists %d members with the ids %s", len(p.Members), b.memberIDs()),
+		Check:  b.listed(),
 		IfNot:  "stop etcd before anything writes to it, and compare its --data-dir and --wal-dir with those of the plan",
 	}, {
 		Why:   "the content must be that of the evidence",

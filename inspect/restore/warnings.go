@@ -31,7 +31,7 @@ func (b *builder) warnings() {
 			b.p.warn("auth", "authentication is on, so that no snapshot can be taken of the copy without a password: its database is used as it is after it has ended", "")
 		}
 	}
-	if b.p.Way == WaySalvage || b.p.Way == WayRollForward && b.p.Base == "" {
+	if b.p.Way == WaySalvage || b.fromLogAlone() {
 		b.p.warn("content", "what the new database holds is known only when it has been made: alarms, users, leases, keys of Kubernetes", "plan again with the new database as the source when it is there")
 	}
 	if b.p.File.SHA256 == nil && !b.made() {
@@ -59,8 +59,12 @@ func (b *builder) warnStrangers() {
 	}
 }
 
-// warnDamage names error findings about the content that a restore carries along.
+// warnDamage names error findings about the content that a restore carries along. What
+// the log alone makes anew has nothing of the database.
 func (b *builder) warnDamage() {
+	if b.fromLogAlone() {
+		return
+	}
 	var codes []string
 	for _, code := range b.member.Verdict.Codes {
 		family, _, _ := strings.Cut(string(code), "-")
