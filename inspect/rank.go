@@ -282,6 +282,15 @@ func (k *contender) explain(best *contender, reference *examination, proven uint
 			atLeast = "at least "
 		}
 		loses = fmt.Sprintf("it loses %d proven entries (%d to %d), which write %s%d keys", l.Entries, k.proven+1, most, atLeast, l.Keys)
+		if l.Entries == 1 {
+			loses = fmt.Sprintf("it loses 1 proven entry (%d)", most)
+			switch {
+			case l.Keys == 1:
+				loses += ", which writes " + atLeast + "1 key"
+			case l.Keys > 1:
+				loses += fmt.Sprintf(", which writes %s%d keys", atLeast, l.Keys)
+			}
+		}
 	}
 	switch {
 	case k == best && reference == k.x:

@@ -35,13 +35,17 @@ func KeysText(w io.Writer, r *query.KeysResult, opts KeysTextOptions) error {
 	return t.err
 }
 
+// compactedWords says up to where a store was compacted; -1 is nowhere.
+func compactedWords(revision int64) string {
+	if revision < 0 {
+		return "never compacted"
+	}
+	return fmt.Sprintf("compacted at %d", revision)
+}
+
 // keysHeader writes the whole in a few lines.
 func (t *textWriter) keysHeader(r *query.KeysResult) {
-	compacted := "never compacted"
-	if r.CompactRevision >= 0 {
-		compacted = fmt.Sprintf("compacted at %d", r.CompactRevision)
-	}
-	asOf := fmt.Sprintf("%s as of revision %d, %s: ", Plain(r.File), r.Revision, compacted)
+	asOf := fmt.Sprintf("%s as of revision %d, %s: ", Plain(r.File), r.Revision, compactedWords(r.CompactRevision))
 	records := fmt.Sprintf("%s of which %s", plural(r.Revisions, "revision"), tombstoneWords(r.Tombstones))
 	if r.Partial {
 		t.interrupted(r.Interrupted, "all counts are at least what is said, and which keys are there cannot be told, since later deletions may be among the rest")

@@ -29,7 +29,7 @@ func Redact(w io.Writer, s *redact.Summary, c *FindingChanges, opts TextOptions)
 		what  string
 		count int64
 	}{
-		{"keys", n.Keys}, {"values", n.Values}, {"names of users, roles, members", n.Names},
+		{"keys", n.Keys}, {"values", n.Values}, {"names of users, roles, members, and of kinds of objects", n.Names},
 		{"URLs", n.URLs}, {"passwords and tokens", n.Passwords}, {"WAL records sealed anew", n.Records},
 		{"bytes that belong to nothing", n.Blotted},
 	} {

@@ -169,7 +169,7 @@ func (t *textWriter) rolled(r *recover.Rollforward) {
 	if m := r.Missing; m != nil {
 		t.printf("%s: entries %d to %d (%d) are in none of the logs, or not whole\n", t.paint(bold+yellow, "missing"), m.First, m.Last, m.Last-m.First+1)
 	}
-	t.printf("output: %s with its hash, HashKV %d at revision %d (compacted at %d)\nsha256: %s\n", size(r.Size), r.HashKV.Hash, r.HashKV.Revision, r.HashKV.CompactRevision, r.SHA256)
+	t.printf("output: %s with its hash, HashKV %d at revision %d (%s)\nsha256: %s\n", size(r.Size), r.HashKV.Hash, r.HashKV.Revision, compactedWords(r.HashKV.CompactRevision), r.SHA256)
 }
 
 // refusedWords counts what the store refused, as it did when the servers ran.

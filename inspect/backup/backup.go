@@ -272,7 +272,7 @@ func (v *verification) inspect(b *Backup, s *source.Source) {
 	case len(bad) > 0:
 		message := bad[0].Message
 		if len(bad) > 1 {
-			message += fmt.Sprintf(" (and %d more findings)", len(bad)-1)
+			message += fmt.Sprintf(" (and %d more)", len(bad)-1)
 		}
 		b.add(Check{CheckSound, Failed, message, codesOf(bad)})
 	case err != nil || notExamined > 0:

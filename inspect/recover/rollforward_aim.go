@@ -67,7 +67,7 @@ func (r *rolling) checkSplice(ctx context.Context) error {
 			continue
 		case s.Wrong > 0 && s.Wrong <= s.Fits:
 			return &RollRefusal{fmt.Sprintf("the base is not what %s led to: of %d of its entries that write keys and that the base has applied, %d are in the base and %d are contradicted by it", l.path, s.Entries, s.Fits, s.Wrong),
-				"another base; inspect on base and log together names the revisions"}
+				"another base, or none when the log reaches back to entry 1 (its WAL folder alone as --wal); inspect on base and log together names the revisions"}
 		case s.Wrong > 0:
 			return r.foreign(l.path, fmt.Sprintf("of %d of its entries that write keys and that the base has applied, %d are in the base and %d are contradicted by it", s.Entries, s.Fits, s.Wrong))
 		case s.Holds():

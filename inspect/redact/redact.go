@@ -32,7 +32,7 @@ type Options struct {
 type Counts struct {
 	Keys      int64 `json:"keys"`      // in records, requests and ranges
 	Values    int64 `json:"values"`    // of keys
-	Names     int64 `json:"names"`     // of users, roles, members and buckets
+	Names     int64 `json:"names"`     // of users, roles, members and buckets, and words such as the kind of an object
 	URLs      int64 `json:"urls"`      // of peers and clients
 	Passwords int64 `json:"passwords"` // and their hashes, and tokens
 	Records   int64 `json:"records"`   // of WALs, whose checksums are computed anew

@@ -352,6 +352,20 @@ func TestCompletionKnowsTheCodes(t *testing.T) {
 	}
 }
 
+// TestWhatIsNotThereIsCalledWhatItIs: a prefix is no key, and a store that was never
+// compacted was not compacted at a revision.
+func TestWhatIsNotThereIsCalledWhatItIs(t *testing.T) {
+	m1 := filepath.Join(fixtures.Dir(t, "healthy-3.7"), "m1")
+	exit, _, stderr := run(t, "get", m1, "--prefix", "/registry/nothing/")
+	if exit != cli.ExitFindings || !strings.Contains(stderr, `no key that begins with "/registry/nothing/" is there`) || !strings.Contains(stderr, "history --prefix") {
+		t.Errorf("exit %d: %s", exit, stderr)
+	}
+	exit, stdout, stderr := run(t, "rollforward", "--wal", m1, "--to-revision", "500", "-o", filepath.Join(t.TempDir(), "then.db"))
+	if exit != 0 || !strings.Contains(stdout, "at revision 500 (never compacted)") {
+		t.Errorf("exit %d: %s%s", exit, stdout, stderr)
+	}
+}
+
 // brokenPipe is an output that takes nothing.
 type brokenPipe struct{}
 

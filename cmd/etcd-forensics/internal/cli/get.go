@@ -76,7 +76,11 @@ func (p *program) runGet(cmd *cobra.Command, args []string, flags keyFlags) erro
 		if len(r.List) == 0 && r.Interrupted == nil {
 			p.exit = max(p.exit, ExitFindings)
 			if p.writeOut != "json" {
-				return nil, hinted{fmt.Errorf("key %s is not there at revision %d", quote(keys.Key), r.Revision), "history shows what became of it"}
+				what, hint := "key "+quote(keys.Key)+" is not there", "history shows what became of it"
+				if flags.prefix {
+					what, hint = "no key that begins with "+quote(keys.Key)+" is there", "history --prefix shows what became of them"
+				}
+				return nil, hinted{fmt.Errorf("%s at revision %d", what, r.Revision), hint}
 			}
 		}
 		for i := range r.List {
