@@ -589,17 +589,19 @@ func (p *Pages) mayShow(v *Page, buf []byte, c snapdb.Class, b int) []Span {
 	return joined(shown)
 }
 
-// mask hides all but some spans, which are in order.
+// mask hides all but some spans, which are in order. They may lie behind the end: elements
+// of a damaged page claim more than is of it.
 func (v *Page) mask(shown []Span) {
-	at := int64(0)
-	for _, s := range append(shown, Span{int64(len(v.Bytes)), int64(len(v.Bytes))}) {
-		if s.From > at && !isZero(v.Bytes[at:s.From]) {
-			v.Masked = append(v.Masked, Span{at, s.From})
-			for k := at; k < s.From; k++ {
+	at, end := int64(0), int64(len(v.Bytes))
+	for _, s := range append(shown, Span{end, end}) {
+		from := min(s.From, end)
+		if from > at && !isZero(v.Bytes[at:from]) {
+			v.Masked = append(v.Masked, Span{at, from})
+			for k := at; k < from; k++ {
 				v.Bytes[k] = '*'
 			}
 		}
-		at = max(at, min(s.To, int64(len(v.Bytes))))
+		at = max(at, min(s.To, end))
 	}
 }
 
