@@ -19,8 +19,29 @@ type Case struct {
 	// that could not be opened.
 	NotExamined []string `json:"notExamined"`
 
-	// Interrupted is set when the examination did not come to its end.
-	Interrupted bool `json:"-"`
+	// Interrupted is there when the examination did not come to its end.
+	Interrupted *Interruption `json:"interrupted,omitempty"`
+}
+
+// An Interruption says how far an examination came that did not come to its end.
+type Interruption struct {
+	Examined int `json:"examined"` // sources that were examined to their end
+	Sources  int `json:"sources"`
+	// Compared says whether these were compared as well.
+	Compared bool `json:"compared"`
+	// Reason is "interrupted", or what else ended it.
+	Reason string `json:"reason"`
+}
+
+// Interrupt notes that err ended what was done with the sources of the case.
+func (c *Case) Interrupt(err error) {
+	n := &Interruption{Sources: len(c.Members), Compared: c.Comparison != nil, Reason: interruption(err)}
+	for i := range c.Members {
+		if !c.Members[i].Interrupted {
+			n.Examined++
+		}
+	}
+	c.Interrupted = n
 }
 
 // A Source is one thing that was handed in.
@@ -47,7 +68,7 @@ func (c *Case) Highest() Severity {
 }
 
 // Complete says whether everything was examined to the end.
-func (c *Case) Complete() bool { return !c.Interrupted && len(c.NotExamined) == 0 }
+func (c *Case) Complete() bool { return c.Interrupted == nil && len(c.NotExamined) == 0 }
 
 // Unfinished says whether reading failed somewhere: a disk that did not give
 // back a region, or a file that changed meanwhile.

@@ -15,6 +15,9 @@ type MembershipReport struct {
 	Sources    []MembershipSource `json:"sources"`
 	Findings   []Finding          `json:"findings"` // about the membership
 	Others     []Finding          `json:"-"`        // the rest
+	// Interrupted is there when not all was examined. Sources that were not examined to their
+	// end have no part in Membership.
+	Interrupted *Interruption `json:"interrupted,omitempty"`
 }
 
 // A MembershipSource is what one source says about the membership.
@@ -27,6 +30,7 @@ type MembershipSource struct {
 	Included    bool       `json:"included"`
 	Membership  Membership `json:"membership"`
 	NotExamined []string   `json:"notExamined"`
+	Interrupted bool       `json:"interrupted,omitempty"`
 }
 
 // membershipCodes are the codes of findings about the membership.
@@ -38,10 +42,11 @@ var membershipCodes = []Code{
 // Membership brings together what the sources of a case say about the membership. Of
 // several clusters it takes the one of most sources.
 func (c *Case) Membership() *MembershipReport {
-	r := &MembershipReport{ClusterID: c.mainCluster(), Sources: []MembershipSource{}, Findings: []Finding{}}
+	r := &MembershipReport{ClusterID: c.mainCluster(), Sources: []MembershipSource{}, Findings: []Finding{}, Interrupted: c.Interrupted}
 	for i, m := range c.Members {
 		r.Sources = append(r.Sources, MembershipSource{
 			Source: c.Sources[i], MemberID: m.MemberID, ClusterID: m.ClusterID, Name: m.Name, Membership: m.Membership, NotExamined: m.NotExamined,
+			Interrupted: m.Interrupted,
 		})
 	}
 	for _, f := range c.Findings {
@@ -61,7 +66,7 @@ func (c *Case) mainCluster() *ID {
 	count := map[ID]int{}
 	var most *ID
 	for _, m := range c.Members {
-		if id := m.ClusterID; id != nil {
+		if id := m.ClusterID; id != nil && !m.Interrupted {
 			count[*id]++
 		}
 	}
@@ -79,7 +84,7 @@ func (r *MembershipReport) include() {
 	var known []ID
 	for i := range r.Sources {
 		s := &r.Sources[i]
-		if s.ClusterID != nil && *s.ClusterID == *r.ClusterID {
+		if !s.Interrupted && s.ClusterID != nil && *s.ClusterID == *r.ClusterID {
 			s.Included = true
 			for _, m := range s.Membership.Members {
 				known = append(known, m.MemberID)
@@ -88,7 +93,7 @@ func (r *MembershipReport) include() {
 	}
 	for i := range r.Sources {
 		s := &r.Sources[i]
-		if s.ClusterID == nil && (r.ClusterID == nil || slices.ContainsFunc(s.Membership.Members, func(m MembershipMember) bool { return slices.Contains(known, m.MemberID) })) {
+		if !s.Interrupted && s.ClusterID == nil && (r.ClusterID == nil || slices.ContainsFunc(s.Membership.Members, func(m MembershipMember) bool { return slices.Contains(known, m.MemberID) })) {
 			s.Included = true
 		}
 	}

@@ -59,7 +59,7 @@ type NotCompared struct {
 }
 
 // compare compares the sources, and predicts what etcd would do with each of them,
-// which the quorum depends on.
+// which the quorum depends on. Without a Comparison contents were not compared to their end.
 func (c *Case) compare(ctx context.Context, all []*examination) error {
 	comparison, findings, err := compareContents(ctx, all)
 	for _, x := range all {
@@ -68,19 +68,47 @@ func (c *Case) compare(ctx context.Context, all []*examination) error {
 	if comparison == nil {
 		return err
 	}
-	err = cmp.Or(err, rankSources(ctx, all, comparison))
+	err = rankSources(ctx, all, comparison)
 	c.Comparison = comparison
 	c.Findings = append(findings, checkMembers(all, comparison)...)
 	return err
 }
 
+// compareNothing gives several sources that were not all examined, or not compared to their
+// end, a Comparison that says of each what it is by itself, and nothing of how they compare:
+// any of the rest may be the best, or contradict the others.
+func (c *Case) compareNothing(all []*examination) {
+	if len(all) < 2 || c.Comparison != nil {
+		return
+	}
+	k := newComparison()
+	for _, x := range all {
+		reason := "the examination ended before contents were compared"
+		if x.interrupted {
+			reason = "it was not examined to its end"
+		}
+		k.NotCompared = append(k.NotCompared, NotCompared{x.src.Path, reason})
+	}
+	k.sortNotCompared()
+	rankAlone(all, k)
+	c.Comparison = k
+}
+
+func newComparison() *Comparison {
+	return &Comparison{Ranking: []Ranked{}, Divergences: []Divergence{}, Diverging: []Diverging{}, NotCompared: []NotCompared{}, Known: []NotCompared{}}
+}
+
+func (c *Comparison) sortNotCompared() {
+	slices.SortFunc(c.NotCompared, func(a, b NotCompared) int { return cmp.Compare(a.Member, b.Member) })
+}
+
 // compareContents compares what the databases hold, and blames who differs. It
-// gives nil when there are fewer than two sources.
+// gives nil when there are fewer than two sources, and when it could not be finished.
 func compareContents(ctx context.Context, all []*examination) (*Comparison, []Finding, error) {
 	if len(all) < 2 {
 		return nil, nil, nil
 	}
-	c := &Comparison{Ranking: []Ranked{}, Divergences: []Divergence{}, Diverging: []Diverging{}, NotCompared: []NotCompared{}, Known: []NotCompared{}}
+	c := newComparison()
 	cluster := mainCluster(all)
 	var holders []*holder
 	for _, x := range all {
@@ -95,18 +123,19 @@ func compareContents(ctx context.Context, all []*examination) (*Comparison, []Fi
 	// What is found must not depend on the order of the paths.
 	slices.SortFunc(holders, compareHolders)
 	d := &divergences{ctx: ctx, holders: holders, limit: all[0].opts.Limits.PerCode}
-	err := d.find()
+	if err := d.find(); err != nil {
+		return nil, nil, err
+	}
 	for _, h := range d.strangers {
 		c.NotCompared = append(c.NotCompared, NotCompared{h.x.src.Path, otherStore})
 	}
-	slices.SortFunc(c.NotCompared, func(a, b NotCompared) int { return cmp.Compare(a.Member, b.Member) })
+	c.sortNotCompared()
 	if len(d.holders) > 1 {
 		agree := len(d.list) == 0
 		c.CommonRevision, c.Agree = &d.common, &agree
 	}
 	d.known(c)
-	findings := d.report(c)
-	return c, findings, err
+	return c, d.report(c), nil
 }
 
 // mainCluster is the cluster that most members are of, among equals the one with

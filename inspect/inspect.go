@@ -38,12 +38,11 @@ func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case
 	}
 	var failed error
 	fail := func(err error) {
-		if err != nil && failed == nil {
+		if failed == nil {
 			failed = err
-			c.Interrupted = true
 		}
 	}
-	var all []*examination
+	var all, whole []*examination
 	for i, s := range sources {
 		order[s.Path] = i
 		x := newExamination(s, opts)
@@ -54,31 +53,51 @@ func Inspect(ctx context.Context, sources []*source.Source, opts Options) (*Case
 			runtime.GC()
 		}
 		all = append(all, x)
-	}
-	settleCommits(all)
-	checkClusters(all)
-	for _, x := range all {
-		x.reconcile()
-	}
-	checkRemoved(all)
-	for _, x := range all {
-		fail(x.checkFit(ctx))
-		x.listUnapplied(ctx)
-		if err := x.prove(ctx, sources); err != nil && failed == nil {
-			failed = err
-			c.Interrupted = true
+		if !x.interrupted {
+			whole = append(whole, x)
 		}
 	}
-	fail(c.compare(ctx, all))
+	// What is said of several sources rests on those that were read to their end.
+	settleCommits(whole)
+	if len(whole) == len(all) {
+		checkClusters(all) // which of them are the odd ones depends on all
+	}
+	for _, x := range whole {
+		x.reconcile()
+	}
+	checkRemoved(whole)
+	for _, x := range whole {
+		fail(x.fit(ctx))
+		x.listUnapplied(ctx)
+		fail(x.prove(ctx, sources))
+	}
+	if failed == nil {
+		fail(c.compare(ctx, all))
+	}
 	for _, x := range all {
+		x.member.Interrupted = x.interrupted
 		x.member.Verdict = judge(x.findings, len(x.member.NotExamined) == 0)
 		c.Sources = append(c.Sources, x.source())
 		c.Members = append(c.Members, x.member)
 		c.Findings = append(c.Findings, x.findings...)
 	}
 	sortFindings(c.Findings, order)
+	if failed != nil {
+		c.Interrupt(failed)
+		c.compareNothing(all)
+	}
 	c.judge()
 	return c, failed
+}
+
+// fit asks whether the files of a source fit each other.
+func (x *examination) fit(ctx context.Context) error {
+	err := x.checkFit(ctx)
+	if err != nil {
+		x.interrupted = true
+		x.note("whether log and database of %s fit each other: %v", x.src.Path, interruption(err))
+	}
+	return err
 }
 
 // AddProblems notes paths that could not be opened beside others that could.

@@ -18,6 +18,8 @@ type Member struct {
 	// Proof is there when it was asked for and the source has a log and a database.
 	Proof *Proof `json:"proof,omitempty"`
 
+	// Interrupted is set when the examination of this source did not come to its end.
+	Interrupted bool `json:"interrupted,omitempty"`
 	// NotExamined says what was left out, and why; empty when nothing was.
 	NotExamined []string `json:"notExamined"`
 }

@@ -29,6 +29,9 @@ type Ranked struct {
 	// Behind is what the best one's database has seen since; nil when nothing, or when the
 	// two cannot be compared.
 	Behind *Behind `json:"behind"`
+	// Alone is set when it was examined, but not compared with the others: then Reason says
+	// nothing of how it compares, and Loses and Behind mean nothing.
+	Alone bool `json:"-"`
 }
 
 // A Loss counts what a choice loses.
@@ -85,6 +88,33 @@ func rankSources(ctx context.Context, all []*examination, c *Comparison) (err er
 		c.Ranking = append(c.Ranking, k.ranked)
 	}
 	return err
+}
+
+// rankAlone ranks the sources that were examined to their end when not all were, or when they
+// were not compared: by what each is by itself, then as raft elects.
+func rankAlone(all []*examination, c *Comparison) {
+	var list []*contender
+	for _, x := range all {
+		if x.interrupted {
+			continue
+		}
+		k := newContender(x, c, nil, nil, nil, 0)
+		if x.log != nil {
+			k.term, k.reach = x.log.Entries.LastTerm, max(k.reach, x.log.Entries.Last)
+		}
+		k.ranked.Alone, k.ranked.Reach = true, nil
+		if k.ranked.Usable {
+			k.ranked.Reason = "it was examined to its end, and compared with nothing"
+			if len(k.flaws) > 0 {
+				k.ranked.Reason += fmt.Sprintf("; there is %s", k.flaws[0])
+			}
+		}
+		list = append(list, k)
+	}
+	slices.SortFunc(list, compareContenders)
+	for _, k := range list {
+		c.Ranking = append(c.Ranking, k.ranked)
+	}
 }
 
 // provenBy gives the highest index that the cluster's members prove committed. Files

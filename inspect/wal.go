@@ -36,6 +36,9 @@ func (x *examination) examineLog(ctx context.Context) error {
 		Reader: walreader.Options{MaxFaults: x.opts.Limits.PerCode + 1, OnFault: x.trace.fault}, Frame: g.frame, Visit: g.entry,
 	})
 	wait.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err() // where a part of a log ends is not where the log does
+	}
 	x.writes.trim()
 	x.log = log
 	x.describeLog()
@@ -43,9 +46,6 @@ func (x *examination) examineLog(ctx context.Context) error {
 	w.Statistics = g.stats.finish(log)
 	w.Timeline, w.Statistics.Events = g.timeline.finish(log)
 	w.timeEvents(&x.clock)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
 	if err := errors.Join(err, digestErr); err != nil {
 		x.find(newFinding(CodeWALUnreadable, x.src.Path, err.Error()).inFile(x.src.WALDir))
 		x.note("the rest of %s: %v", x.src.WALDir, err)

@@ -12,6 +12,7 @@ import (
 // Compare writes how the sources of a case compare, for people.
 func Compare(w io.Writer, c *inspect.Case, opts TextOptions) error {
 	t := &textWriter{w: w, color: opts.Color}
+	t.interruptedCase(c.Interrupted)
 	t.choice(c)
 	t.printf("\n")
 	t.ranking(c.Comparison)
@@ -28,7 +29,9 @@ func CompareJSON(w io.Writer, c *inspect.Case) error {
 		Comparison    *comparisonView `json:"comparison"`
 		Findings      []findingView   `json:"findings"`
 		NotExamined   []string        `json:"notExamined"`
-	}{c.SchemaVersion, viewMembers(c.Members), viewComparison(c.Comparison), viewFindings(c.Findings), c.NotExamined})
+
+		Interrupted *inspect.Interruption `json:"interrupted,omitempty"`
+	}{c.SchemaVersion, viewMembers(c.Members), viewComparison(c.Comparison), viewFindings(c.Findings), c.NotExamined, c.Interrupted})
 }
 
 type comparisonView struct {
@@ -45,7 +48,8 @@ type divergenceView struct {
 
 type rankedView struct {
 	inspect.Ranked
-	Behind *behindView `json:"behind"`
+	Loses  *inspect.Loss `json:"loses"`
+	Behind *behindView   `json:"behind"`
 }
 
 type behindView struct {
@@ -61,6 +65,9 @@ type behindPrefixView struct {
 
 func viewRanked(r inspect.Ranked) rankedView {
 	v := rankedView{Ranked: r}
+	if !r.Alone {
+		v.Loses = &r.Loses
+	}
 	if r.Behind == nil {
 		return v
 	}
@@ -90,7 +97,7 @@ func viewComparison(c *inspect.Comparison) *comparisonView {
 // choice writes which source to trust, whether they agree, and the quorum.
 func (t *textWriter) choice(c *inspect.Case) {
 	k := c.Comparison
-	if k == nil {
+	if k == nil || uncompared(k) {
 		return
 	}
 	switch {
@@ -126,6 +133,9 @@ const besideNumbers = 16
 // ranking writes the sources in the order in which to trust them, and where they
 // differ.
 func (t *textWriter) ranking(k *inspect.Comparison) {
+	if uncompared(k) && len(k.Ranking) > 0 {
+		t.printf("sources that were examined to their end, not compared with any other\n")
+	}
 	var rows [][]string
 	for i, r := range k.Ranking {
 		usable := "yes"
@@ -134,7 +144,9 @@ func (t *textWriter) ranking(k *inspect.Comparison) {
 		}
 		rows = append(rows, []string{fmt.Sprint(i + 1), pathEnd(r.Member, besideNumbers), optional(r.LastTerm), optional(r.LastIndex), optional(r.ConsistentIndex), optional(r.Revision), usable})
 	}
-	t.table([]string{"", "SOURCE", "LAST TERM", "LAST INDEX", "APPLIED", "REVISION", "USABLE"}, rows)
+	if len(rows) > 0 {
+		t.table([]string{"", "SOURCE", "LAST TERM", "LAST INDEX", "APPLIED", "REVISION", "USABLE"}, rows)
+	}
 	for i, r := range k.Ranking {
 		t.wrapHanging(fmt.Sprintf("%d. ", i+1), "   ", fmt.Sprintf("%s: %s%s", Plain(r.Member), r.Reason, behindText(r.Behind)))
 	}

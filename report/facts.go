@@ -41,6 +41,17 @@ func ofBackend(name string, of func(b *inspect.Backend) string) fact {
 	}}
 }
 
+// ofWholeWAL makes a fact that takes the database as well, and that a source lacks that was
+// not examined to its end.
+func ofWholeWAL(name string, of func(w *inspect.WAL) string) fact {
+	return fact{name, func(m inspect.Member) string {
+		if m.WAL == nil || m.Interrupted {
+			return "-"
+		}
+		return of(m.WAL)
+	}}
+}
+
 // ofWAL makes a fact that a source without a WAL lacks.
 func ofWAL(name string, of func(w *inspect.WAL) string) fact {
 	return fact{name, func(m inspect.Member) string {
@@ -86,8 +97,8 @@ var facts = []fact{
 	ofWAL("WAL LAST TERM", func(w *inspect.WAL) string { return number(w.LastTerm) }),
 	ofWAL("COMMIT", func(w *inspect.WAL) string { return number(w.Commit) }),
 	ofWAL("PROVEN COMMIT", func(w *inspect.WAL) string { return number(w.ProvenCommit) }),
-	ofWAL("UNAPPLIED", func(w *inspect.WAL) string { return fmt.Sprint(w.Unapplied.Count) }),
-	ofWAL("UNCOMMITTED", func(w *inspect.WAL) string { return fmt.Sprint(w.Uncommitted.Count) }),
+	ofWholeWAL("UNAPPLIED", func(w *inspect.WAL) string { return fmt.Sprint(w.Unapplied.Count) }),
+	ofWholeWAL("UNCOMMITTED", func(w *inspect.WAL) string { return fmt.Sprint(w.Uncommitted.Count) }),
 	ofWAL("WAL ENDS", func(w *inspect.WAL) string { return Plain(w.Tail) }),
 	ofBackend("LEASES", func(b *inspect.Backend) string { return number(b.Leases) }),
 	ofBackend("ALARMS", alarms),

@@ -21,6 +21,9 @@ func viewCompared(k *inspect.Comparison) *htmlCompared {
 		return nil
 	}
 	v := &htmlCompared{Lines: choiceLines(k), Ranking: rankingTable(k), Quorum: quorumTable(k.Quorum), Divergences: divergenceTable(k)}
+	if uncompared(k) {
+		v.Ranking.Caption = "Sources that were examined to their end, not compared with any other"
+	}
 	for _, r := range k.Ranking[:min(len(k.Ranking), maxRows)] {
 		v.Reasons = append(v.Reasons, fmt.Sprintf("%s: %s%s", shown(r.Member), shown(r.Reason), cut(behindText(r.Behind), maxShown)))
 	}
@@ -65,7 +68,7 @@ func rankingTable(k *inspect.Comparison) htmlTable {
 func lossOfChoice(r inspect.Ranked) string {
 	l := r.Loses
 	switch {
-	case !r.Usable:
+	case !r.Usable || r.Alone:
 		return "-"
 	case l.Entries == 0 && l.Revisions == 0:
 		return "nothing"

@@ -251,7 +251,11 @@ func logTable(with []inspect.Member) htmlTable {
 		if m.Backend != nil {
 			applied = number(m.Backend.ConsistentIndex)
 		}
-		t.row(shown(m.Source), number(w.FirstIndex), number(w.LastIndex), number(w.LastTerm), applied, number(w.ProvenCommit), count(w.Unapplied.Count), count(w.Uncommitted.Count))
+		unapplied, uncommitted := "-", "-"
+		if !m.Interrupted {
+			unapplied, uncommitted = count(w.Unapplied.Count), count(w.Uncommitted.Count)
+		}
+		t.row(shown(m.Source), number(w.FirstIndex), number(w.LastIndex), number(w.LastTerm), applied, number(w.ProvenCommit), unapplied, uncommitted)
 	}
 	return t
 }

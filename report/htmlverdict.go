@@ -10,6 +10,8 @@ import (
 // An htmlVerdict is the head of the page: the verdict, what decided it and what to do.
 type htmlVerdict struct {
 	Grade       string
+	Interrupted string // how far the examination came, "" when it came to its end
+	NoFindings  string
 	Sentence    string
 	Choice      []string // best source, agreement, quorum
 	Decided     []htmlReason
@@ -33,6 +35,10 @@ type htmlCount struct {
 func viewVerdict(p Page) htmlVerdict {
 	c := p.Case
 	v := htmlVerdict{Grade: c.Verdict.Grade.String(), Sentence: cut((&textWriter{}).inOneBreath(c), maxShown), Choice: choiceLines(c.Comparison)}
+	v.NoFindings = noFindings(c.Interrupted)
+	if c.Interrupted != nil {
+		v.Interrupted = interruptedWords(c.Interrupted)
+	}
 	for _, code := range c.Verdict.Codes {
 		e, _ := inspect.Explain(code)
 		v.Decided = append(v.Decided, htmlReason{string(code), e.Means})
@@ -96,6 +102,9 @@ func notExamined(c *inspect.Case) []string {
 func choiceLines(k *inspect.Comparison) []string {
 	if k == nil {
 		return nil
+	}
+	if uncompared(k) {
+		return []string{"How the sources compare is not told: not all of them were examined and compared to the end."}
 	}
 	var lines []string
 	if k.Best == "" {

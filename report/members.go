@@ -25,13 +25,16 @@ func MembersJSON(w io.Writer, r *inspect.MembershipReport) error {
 // table` shows them, what raft has, how it came about, and who says otherwise.
 func Members(w io.Writer, r *inspect.MembershipReport, opts TextOptions) error {
 	t := &textWriter{w: w, color: opts.Color}
+	t.interruptedCase(r.Interrupted)
 	t.membersTitle(r)
-	t.memberTable(r)
-	t.configurations(&r.Membership)
-	t.identity(r)
-	t.changes(&r.Membership)
-	t.dissent(r)
-	t.findings(&inspect.Case{Findings: r.Findings, Sources: membershipSources(r), Members: make([]inspect.Member, len(r.Sources))})
+	if r.Interrupted == nil || r.Interrupted.Examined > 0 {
+		t.memberTable(r)
+		t.configurations(&r.Membership)
+		t.identity(r)
+		t.changes(&r.Membership)
+		t.dissent(r)
+	}
+	t.findings(&inspect.Case{Interrupted: r.Interrupted, Findings: r.Findings, Sources: membershipSources(r), Members: make([]inspect.Member, len(r.Sources))})
 	t.otherFindings(r)
 	return t.err
 }
@@ -48,12 +51,17 @@ func (t *textWriter) membersTitle(r *inspect.MembershipReport) {
 	if r.ClusterID != nil {
 		s += " of cluster " + r.ClusterID.String()
 	}
+	if n := r.Interrupted; n != nil && n.Examined == 0 {
+		s = "no source that states the members was examined to its end"
+	} else if n != nil {
+		s += ", by the sources that were examined to their end alone"
+	}
 	if p := r.Membership.Proven; p != nil {
 		s += fmt.Sprintf(" as of index %d", p.Index)
 	}
 	t.printf("%s\n", s)
 	for _, src := range r.Sources {
-		if !src.Included {
+		if !src.Included && !src.Interrupted {
 			t.wrapHanging("not of this cluster: ", "  ", Plain(src.Path))
 		}
 		for _, n := range src.NotExamined {

@@ -19,6 +19,7 @@ type TextOptions struct {
 // Text writes a case for people: the verdict, what decided it, then the numbers.
 func Text(w io.Writer, c *inspect.Case, opts TextOptions) error {
 	t := &textWriter{w: w, color: opts.Color}
+	t.interruptedCase(c.Interrupted)
 	t.verdict(c)
 	t.choice(c)
 	t.findings(c)
@@ -110,7 +111,7 @@ func oneSource(m inspect.Member, kind string) string {
 // the findings of one code.
 func (t *textWriter) findings(c *inspect.Case) {
 	if len(c.Findings) == 0 {
-		t.printf("\nno findings\n")
+		t.printf("\n%s\n", noFindings(c.Interrupted))
 		return
 	}
 	files := map[string]int{}

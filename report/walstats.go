@@ -12,7 +12,7 @@ import (
 )
 
 // WALStatsJSON writes what a log is made of, and its timeline.
-func WALStatsJSON(w io.Writer, log *query.WAL) error { return Value(w, viewWAL(log.WAL)) }
+func WALStatsJSON(w io.Writer, log *query.WAL) error { return Value(w, viewWAL(log.WAL, false)) }
 
 // WALStats writes for people what a log is made of, and its timeline.
 func WALStats(w io.Writer, log *query.WAL) error {

@@ -11,9 +11,10 @@ type memberView struct {
 
 type walView struct {
 	*inspect.WAL
-	Unapplied  unappliedView   `json:"unapplied"`
-	Statistics *statisticsView `json:"statistics"`
-	Timeline   []logEventView  `json:"timeline"`
+	Unapplied   *unappliedView  `json:"unapplied"`
+	Uncommitted *inspect.Count  `json:"uncommitted"`
+	Statistics  *statisticsView `json:"statistics"`
+	Timeline    []logEventView  `json:"timeline"`
 }
 
 type logEventView struct {
@@ -53,19 +54,23 @@ type requestView struct {
 func viewMembers(members []inspect.Member) []memberView {
 	views := make([]memberView, len(members))
 	for i, m := range members {
-		views[i] = memberView{m, viewBackend(m.Backend), viewWAL(m.WAL)}
+		views[i] = memberView{m, viewBackend(m.Backend), viewWAL(m.WAL, m.Interrupted)}
 	}
 	return views
 }
 
-func viewWAL(w *inspect.WAL) *walView {
+func viewWAL(w *inspect.WAL, interrupted bool) *walView {
 	if w == nil {
 		return nil
 	}
-	v := &walView{WAL: w, Unapplied: unappliedView{w.Unapplied, make([]unappliedKeyView, len(w.Unapplied.Keys))}, Statistics: viewStatistics(w.Statistics), Timeline: make([]logEventView, len(w.Timeline))}
+	v := &walView{WAL: w, Statistics: viewStatistics(w.Statistics), Timeline: make([]logEventView, len(w.Timeline))}
 	for i, e := range w.Timeline {
 		v.Timeline[i] = logEventView{e, viewEstimate(e.Time)}
 	}
+	if interrupted {
+		return v // they take the database as well
+	}
+	v.Unapplied, v.Uncommitted = &unappliedView{w.Unapplied, make([]unappliedKeyView, len(w.Unapplied.Keys))}, &w.Uncommitted
 	for i, k := range w.Unapplied.Keys {
 		text, encoding := Key(k.Key)
 		v.Unapplied.Keys[i] = unappliedKeyView{text, encoding, k}

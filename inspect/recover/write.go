@@ -118,7 +118,7 @@ func (j *job) examine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Interrupted {
+	if c.Interrupted != nil {
 		return context.Cause(ctx)
 	}
 	back := c.Members[0].Backend

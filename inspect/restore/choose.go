@@ -38,7 +38,7 @@ type builder struct {
 }
 
 func (b *builder) build() *refusal {
-	if !b.c.Complete() && b.c.Interrupted {
+	if b.c.Interrupted != nil {
 		return &refusal{"the examination was interrupted, so nothing says which source is best", "run it to its end"}
 	}
 	b.old = b.c.Membership().Membership

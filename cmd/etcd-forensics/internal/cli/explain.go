@@ -192,7 +192,7 @@ func (p *program) explainWith(ctx context.Context, paths []string, write func(io
 	c, err := inspect.Inspect(ctx, sources, inspect.Options{Digest: !p.noDigest})
 	bar.finish()
 	c.AddProblems(problems)
-	if len(problems) > 0 || c.Interrupted || c.Unfinished() {
+	if len(problems) > 0 || c.Interrupted != nil || c.Unfinished() {
 		p.exit = ExitPartial
 	}
 	return cmp.Or(p.answer(func(w io.Writer) error { return write(w, c) }), interrupted(err))

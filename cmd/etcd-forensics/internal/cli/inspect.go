@@ -117,7 +117,9 @@ func (p *program) examine(cmd *cobra.Command, paths []string, asked examination,
 	if err == nil && asked.look != nil {
 		bar.more(sources)
 		err = asked.look(cmd.Context(), sources, c)
-		c.Interrupted = c.Interrupted || err != nil
+		if err != nil {
+			c.Interrupt(err)
+		}
 	}
 	bar.finish()
 	c.AddProblems(problems)
@@ -164,7 +166,7 @@ func lookAt(ctx context.Context, sources []*source.Source, c *inspect.Case) ([]r
 // exitCode follows the table of exit codes.
 func exitCode(c *inspect.Case, problems []error, failOn inspect.Severity) int {
 	switch {
-	case len(problems) > 0 || c.Interrupted || c.Unfinished():
+	case len(problems) > 0 || c.Interrupted != nil || c.Unfinished():
 		return ExitPartial
 	case c.Highest() >= failOn:
 		return ExitFindings
