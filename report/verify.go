@@ -13,6 +13,9 @@ import (
 // failed and what to do, each other one in a line.
 func Verify(w io.Writer, r *backup.Report, opts TextOptions) error {
 	t := &textWriter{w: w, color: opts.Color}
+	if r.Interrupted {
+		t.wrapHanging("interrupted: ", "  ", "what was not examined until then is neither good nor bad")
+	}
 	t.printf("%s\n\n", t.verifyVerdict(r))
 	for i := range r.Backups {
 		t.backup(&r.Backups[i])
@@ -69,7 +72,7 @@ func (t *textWriter) backup(b *backup.Backup) {
 	outcome := outcomeOf(b)
 	colour := map[backup.Outcome]string{backup.Passed: green, backup.Failed: red, backup.Skipped: yellow}[outcome]
 	t.printf("%s %s\n", t.paint(colour, outcomeWords[outcome]), Plain(b.Path))
-	if b.Kind != "" {
+	if b.Counted() {
 		t.printf("       revision %d, %s", b.Revision, plural(b.Keys, "key"))
 		if b.Time != nil {
 			t.printf(", of %s", b.Time.UTC.Format(time.RFC3339))
@@ -93,6 +96,8 @@ func (t *textWriter) backup(b *backup.Backup) {
 func VerifyJSON(w io.Writer, r *backup.Report) error {
 	type backupView struct {
 		backup.Backup
+		Revision *int64        `json:"revision"`
+		Keys     *int64        `json:"keys"`
 		Findings []findingView `json:"findings"`
 	}
 	view := struct {
@@ -100,7 +105,8 @@ func VerifyJSON(w io.Writer, r *backup.Report) error {
 		Backups []backupView `json:"backups"`
 	}{Report: r, Backups: make([]backupView, len(r.Backups))}
 	for i, b := range r.Backups {
-		view.Backups[i] = backupView{b, viewFindings(b.Findings)}
+		uncounted := !b.Counted()
+		view.Backups[i] = backupView{b, unlessPartial(&b.Revision, uncounted), unlessPartial(&b.Keys, uncounted), viewFindings(b.Findings)}
 	}
 	return Value(w, view)
 }

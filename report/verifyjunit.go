@@ -17,7 +17,7 @@ func VerifyJUnit(w io.Writer, r *backup.Report) error {
 	for i := range r.Backups {
 		b := &r.Backups[i]
 		suite := junit.Testsuite{Name: Plain(b.Path), ID: i, Time: "0"}
-		if b.Kind != "" {
+		if b.Counted() {
 			suite.AddProperty("revision", fmt.Sprint(b.Revision))
 			suite.AddProperty("keys", fmt.Sprint(b.Keys))
 		}

@@ -53,7 +53,7 @@ func VerifyMetrics(w io.Writer, r *backup.Report) error {
 			add(findings, float64(count[s]), path, labelled("severity", s.String()))
 		}
 		add(size, float64(b.Size), path)
-		if b.Kind == "" {
+		if !b.Counted() {
 			continue
 		}
 		add(revision, float64(b.Revision), path)

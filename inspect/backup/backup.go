@@ -214,14 +214,39 @@ func (v *verification) examine(c candidate) (*Backup, *source.Source) {
 		v.opts.Opened(s)
 	}
 	v.inspect(b, s)
-	if err := v.tally(b, s); err != nil {
-		b.skip(CheckNotEmpty, "%v", err)
+	err := v.tally(b, s)
+	why := ""
+	switch {
+	case v.ctx.Err() != nil:
+		why = interruptedCheck
+	case b.truncated():
+		why = truncatedCheck
+	case err != nil:
+		why = err.Error()
+	}
+	if why != "" {
+		b.skip(CheckNotEmpty, "%s", why)
+		v.opts.Policy.skip(b, why)
 		s.Close()
 		return b, nil
 	}
 	v.opts.Policy.check(b)
 	return b, s
 }
+
+// truncated says whether the end of the file is missing.
+func (b *Backup) truncated() bool {
+	return slices.ContainsFunc(b.Findings, func(f inspect.Finding) bool { return f.Code == inspect.CodeBackendTruncated })
+}
+
+// Counted says whether its revision and keys are known: a store's revision is 1 at least.
+func (b *Backup) Counted() bool { return b.Revision > 0 }
+
+// Why checks of the content were not examined.
+const (
+	interruptedCheck = "not examined: interrupted"
+	truncatedCheck   = "not examined: the file is truncated, so that what it held cannot be told"
+)
 
 // several says that a path holds more than one backup.
 func several(path string, sources []*source.Source) error {
@@ -235,7 +260,11 @@ func several(path string, sources []*source.Source) error {
 // unopened says why a backup could not be opened: what an interrupt or the scratch
 // folder kept from being examined is not the backup's fault.
 func (b *Backup) unopened(err error, policy Policy) {
-	if errors.Is(err, context.Canceled) || errors.Is(err, fs.ErrPermission) || source.IsLimit(err) {
+	if errors.Is(err, context.Canceled) {
+		b.skip(CheckReadable, interruptedCheck)
+		return
+	}
+	if errors.Is(err, fs.ErrPermission) || source.IsLimit(err) {
 		b.skip(CheckReadable, "%v", err)
 		return
 	}
@@ -268,13 +297,20 @@ func (v *verification) inspect(b *Backup, s *source.Source) {
 	if t := trailer(m); t.Present && t.Valid == nil {
 		notExamined-- // the hash, which is a check of its own
 	}
+	truncated := slices.IndexFunc(bad, func(f inspect.Finding) bool {
+		return f.Code == inspect.CodeBackendTruncated && strings.HasPrefix(f.Message, "the file has ")
+	})
 	switch {
+	case truncated >= 0:
+		b.add(Check{CheckSound, Failed, bad[truncated].Message + ": it was copied or downloaded in part", codesOf(bad)})
 	case len(bad) > 0:
 		message := bad[0].Message
 		if len(bad) > 1 {
 			message += fmt.Sprintf(" (and %d more)", len(bad)-1)
 		}
 		b.add(Check{CheckSound, Failed, message, codesOf(bad)})
+	case v.ctx.Err() != nil:
+		b.skip(CheckSound, interruptedCheck)
 	case err != nil || notExamined > 0:
 		b.skip(CheckSound, "not all was examined: %s", m.NotExamined[0])
 	default:
@@ -312,6 +348,10 @@ func (v *verification) checkHash(b *Backup, s *source.Source, m *inspect.Member)
 	}
 	t := trailer(m)
 	switch {
+	case v.ctx.Err() != nil && t.Valid == nil:
+		b.skip(CheckHash, interruptedCheck)
+	case b.truncated():
+		b.skip(CheckHash, "not examined: the file is truncated, and the hash stands at its end")
 	case s.Kind != source.KindSnapshot:
 		b.find(CheckHash, inspect.CodeSnapshotHashMissing, v.opts.Policy,
 			"a copied database, not a snapshot: it has no hash, and etcdutl restores it only with --skip-hash-check")
@@ -363,6 +403,9 @@ func (v *verification) tally(b *Backup, s *source.Source) error {
 	t, err := query.TallyKeys(v.ctx, s, v.opts.Policy.prefixes())
 	if err != nil {
 		return err
+	}
+	if v.ctx.Err() != nil || b.truncated() {
+		return nil
 	}
 	b.tally, b.Revision, b.Keys = t, t.Revision, t.Live
 	b.Time = &Time{s.Time().UTC(), "the file's modification time"}

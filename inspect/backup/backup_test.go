@@ -216,6 +216,50 @@ func TestBadBackupsFail(t *testing.T) {
 	}
 }
 
+// A file whose end is missing is told to be just that: what it held is not judged.
+func TestTruncatedBackupGetsOneAdvice(t *testing.T) {
+	good, dir := snapshot(t, "healthy-3.7"), t.TempDir()
+	write(t, dir, "backup-2026-01-01.db", good)
+	write(t, dir, "backup-2026-01-02.db", good[:len(good)/2])
+	r := verify(t, backup.Policy{MinKeys: 1, MinRevision: 1, Required: []backup.Required{{Prefix: []byte("/"), Count: 1}}}, dir)
+	b := &r.Backups[1]
+	if r.Passed || !r.Backups[0].Passed || b.Counted() {
+		t.Errorf("%+v", r)
+	}
+	for _, c := range b.Checks {
+		switch {
+		case c.Name == backup.CheckReadable:
+		case c.Name == backup.CheckSound && c.Outcome == backup.Failed && slices.Equal(c.Codes, []inspect.Code{inspect.CodeBackendTruncated}) &&
+			strings.HasPrefix(c.Message, fmt.Sprintf("the file has %d bytes, its ", len(good)/2)):
+		case c.Name != backup.CheckSound && c.Outcome == backup.Skipped && strings.HasPrefix(c.Message, "not examined: the file is truncated"):
+		default:
+			t.Errorf("%+v", c)
+		}
+	}
+	if len(b.Checks) != 7 {
+		t.Errorf("%+v", b.Checks)
+	}
+}
+
+// What an interrupt kept from being examined neither passes nor fails.
+func TestInterruptedBackupSaysNothingElse(t *testing.T) {
+	path := write(t, t.TempDir(), "backup.db", snapshot(t, "healthy-3.7"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	p := backup.Policy{FailOn: inspect.SeverityWarning, Now: now, MinKeys: 1}
+	r, err := backup.Verify(ctx, []string{path}, backup.Options{
+		Policy: p, Inspect: inspect.Options{Digest: true}, Source: source.Options{Scratch: t.TempDir()}, Opened: func(*source.Source) { cancel() },
+	})
+	if err == nil || r.Passed || !r.Interrupted || r.Backups[0].Counted() || len(r.Backups[0].Findings) > 0 {
+		t.Errorf("%v: %+v", err, r)
+	}
+	for _, c := range r.Backups[0].Checks[1:] {
+		if c.Outcome != backup.Skipped || c.Message != "not examined: interrupted" {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
 // TestEveryCutAndFlippedBitFails tries a sample of both.
 func TestEveryCutAndFlippedBitFails(t *testing.T) {
 	good := snapshot(t, "healthy-3.6")

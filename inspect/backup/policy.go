@@ -77,6 +77,19 @@ func (p *Policy) check(b *Backup) {
 	}
 }
 
+// skip says why what the policy asks of one backup was not examined.
+func (p *Policy) skip(b *Backup, why string) {
+	if p.MinKeys > 0 {
+		b.skip(CheckKeys, "%s", why)
+	}
+	if p.MinRevision > 0 {
+		b.skip(CheckRevision, "%s", why)
+	}
+	for _, r := range p.Required {
+		b.skip(CheckPrefix+" "+quote(r.Prefix), "%s", why)
+	}
+}
+
 func (p *Policy) checkAge(b *Backup) {
 	age := p.Now.Sub(b.Time.UTC)
 	says := fmt.Sprintf("of %s by %s", b.Time.UTC.Format(time.RFC3339), b.Time.By)
