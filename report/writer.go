@@ -241,6 +241,10 @@ func blocks(header []string, rows [][]string) string {
 		}
 		for n, cell := range row {
 			name := header[n]
+			if name == "" && cell != "" {
+				fmt.Fprintf(&b, "  %s\n", strings.TrimSuffix(cell, "\n")) // it heads the row
+				continue
+			}
 			for line := range strings.Lines(cell) {
 				fmt.Fprintf(&b, "  %-*s  %s\n", width, name, strings.TrimSuffix(line, "\n"))
 				name = ""

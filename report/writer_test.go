@@ -44,3 +44,13 @@ func TestTablesFitTheWidth(t *testing.T) {
 		}
 	}
 }
+
+// The field of a block that has no name stands above the others.
+func TestBlockBeginsWithWhatHasNoName(t *testing.T) {
+	var b strings.Builder
+	long := strings.Repeat("k", 100)
+	err := report.Table(&b, []string{"", "KEY"}, [][]string{{"removed", long}, {"added", long}})
+	if want := "  removed\n  KEY  " + long + "\n\n  added\n  KEY  " + long + "\n"; err != nil || b.String() != want {
+		t.Errorf("%v: %q", err, b.String())
+	}
+}
