@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"etcd-forensics/snapdb/keyspace"
-	"etcd-forensics/walreader"
 	"etcd-forensics/walreader/raftlog"
 )
 
@@ -92,13 +91,11 @@ func (x *examination) reach(index uint64) (first uint64, ok bool) {
 	if b := x.member.Backend; b == nil || b.Term != nil && *b.Term != runs[i].Term {
 		return 0, false
 	}
-	for ; i >= 0 && runs[i].Proof == walreader.Proven && runs[i].Accepted; i-- {
-		if ok && runs[i].Last+1 != first {
-			break
-		}
-		first, ok = runs[i].First, true
+	stretch := x.log.Terms.Stretch(index)
+	if len(stretch) == 0 {
+		return 0, false
 	}
-	return first, ok
+	return stretch[0].First, true
 }
 
 // checkAgainstLog holds the database against its own log.

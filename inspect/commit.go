@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"etcd-forensics/walreader"
 	"etcd-forensics/walreader/raftlog"
 )
 
@@ -177,11 +178,30 @@ func (x *examination) settle(proven claim) {
 	}
 	if b := x.member.Backend; b != nil && b.ConsistentIndex != nil {
 		first = max(first, *b.ConsistentIndex+1)
-		if to := min(last, proven.index); to >= first {
+		if to := min(max(last, x.wholeBehind(*b.ConsistentIndex)), proven.index); to >= first {
 			w.Unapplied.IndexSpan = IndexSpan{Count: to - first + 1, FirstIndex: &first, LastIndex: &to}
 		}
 	}
 	if last > proven.index {
 		w.Uncommitted.Count = last - max(proven.index, x.log.Entries.First-1)
 	}
+}
+
+// wholeBehind gives the last entry that the log holds without a break behind an index that
+// the database has applied, where etcd stops at damage that is older than that: a segment
+// that goes on behind it proves its entries by itself. 0 when there is none, or when more
+// may be missing than what the database has.
+func (x *examination) wholeBehind(applied uint64) uint64 {
+	l := x.log
+	if l.Stop == nil || l.Stop.Next > applied || len(l.Conflicts) > 0 || !l.Terms.Complete() {
+		return 0
+	}
+	runs := l.Terms.Stretch(applied + 1)
+	if len(runs) == 0 {
+		return 0
+	}
+	if held, ok := l.Terms.RunAt(applied); ok && held.Proof == walreader.Proven && runs[0].First > applied {
+		return 0 // there is damage between the two
+	}
+	return runs[len(runs)-1].Last
 }

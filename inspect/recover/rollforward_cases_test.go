@@ -647,3 +647,20 @@ func TestUnderEtcdsVerification(t *testing.T) {
 		}
 	}
 }
+
+// A log is read on behind damage that is older than the base, and held against it there.
+func TestDamageBeforeTheBase(t *testing.T) {
+	sources := opened(t, members(t, "wal-middle-segment-empty", "m1")...)
+	r, err := roll(t, RollOptions{Base: sources[0], WALs: sources})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if log := r.Logs[0]; log.First != 1 || log.Last != 2562 || log.LastTerm != 5 || log.Used != 116 {
+		t.Errorf("the log: %+v", log)
+	}
+	for _, c := range r.Checks {
+		if c.Outcome != Proven {
+			t.Errorf("%s: %v", c.What, c)
+		}
+	}
+}

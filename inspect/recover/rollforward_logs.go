@@ -151,8 +151,12 @@ func (r *rolling) addLog(reading *inspect.LogReading, path string) error {
 		}
 	}
 	l.knows = max(l.knows, reading.Applied)
-	e := reading.Log.Entries
-	r.Logs = append(r.Logs, LogPart{Source: path, MemberID: *member, First: e.First, Last: e.Last, LastTerm: e.LastTerm})
+	part := LogPart{Source: path, MemberID: *member}
+	part.Last, part.LastTerm = l.last()
+	if runs := reading.Log.Terms.Runs(); part.Last > 0 {
+		part.First = runs[slices.IndexFunc(runs, func(run raftlog.Run) bool { return run.Proof == walreader.Proven })].First
+	}
+	r.Logs = append(r.Logs, part)
 	r.logs.list = append(r.logs.list, l)
 	if c := reading.WAL.ProvenCommit; c != nil && *c > r.Committed {
 		r.Committed, r.CommittedBy = *c, reading.WAL.ProvenBy

@@ -13,10 +13,14 @@ import (
 
 // countLosses says what the plan does not bring back.
 func (b *builder) countLosses() {
-	if l, ok := b.lossOf(b.member.Source); ok {
+	l, ok := b.lossOf(b.member.Source)
+	if ok {
 		b.p.Losses = append(b.p.Losses, l)
 	}
 	b.countLog()
+	if l.Entries == 0 {
+		b.countProven()
+	}
 	m := b.member
 	if b.p.Way == WaySalvage {
 		b.p.Losses = append(b.p.Losses, Loss{What: "what the damaged pages do not prove: the salvage lists it, by page and by revision"})
@@ -79,6 +83,29 @@ func (b *builder) countLog() {
 	}
 	l.Prefixes = b.byPrefix(keys)
 	b.p.Losses = append(b.p.Losses, l)
+}
+
+// countProven counts the entries that are proven committed and that neither the database
+// nor what is whole of any log in hand holds.
+func (b *builder) countProven() {
+	w := b.member.WAL
+	if w == nil || w.ProvenCommit == nil || b.backend().ConsistentIndex == nil {
+		return
+	}
+	held := max(*b.backend().ConsistentIndex, deref(w.Unapplied.LastIndex))
+	if b.p.Way == WayRollForward {
+		for _, m := range b.c.Members {
+			if m.WAL != nil && b.related(&m) {
+				held = max(held, deref(m.WAL.LastIndex))
+			}
+		}
+	}
+	if held < *w.ProvenCommit {
+		b.p.Losses = append(b.p.Losses, Loss{
+			What:    fmt.Sprintf("entries %d to %d are proven committed (%s), and neither the database nor what is whole of its log holds them", held+1, *w.ProvenCommit, w.ProvenBy),
+			Entries: *w.ProvenCommit - held,
+		})
+	}
 }
 
 // byPrefix counts keys that begin alike, the most first.

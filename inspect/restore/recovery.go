@@ -15,33 +15,45 @@ const newestApplied = 7
 // the database lacks, and loses nothing that is proven.
 func (b *builder) logTells() bool {
 	m := b.member
-	return m.Backend != nil && m.WAL != nil && m.WAL.Unapplied.Count > 0 && b.appliesLog() &&
+	return m.Backend != nil && m.WAL != nil && m.WAL.Unapplied.Count > 0 && b.appliesLog(b.wholeBehindDatabase()) &&
 		m.Backend.ConsistentIndex != nil && m.WAL.FirstIndex != nil && *m.WAL.FirstIndex <= *m.Backend.ConsistentIndex+1 &&
 		m.Verdict.Grade != inspect.Unusable && !hasBrokenFreelist(m)
+}
+
+// wholeBehindDatabase says whether damage to the source's log keeps back nothing that the
+// database lacks: the log has been read on behind it, up to the last entry that is proven.
+func (b *builder) wholeBehindDatabase() bool {
+	w := b.member.WAL
+	return w.Unapplied.LastIndex != nil && *w.Unapplied.LastIndex == deref(w.ProvenCommit)
 }
 
 // logTellsAll says whether the source's log alone makes its database anew.
 func (b *builder) logTellsAll() bool {
 	m := b.member
-	return m.WAL != nil && (m.Backend == nil || m.Verdict.Grade == inspect.Unusable) && b.appliesLog() &&
+	return m.WAL != nil && (m.Backend == nil || m.Verdict.Grade == inspect.Unusable) && b.appliesLog(false) &&
 		m.WAL.FirstIndex != nil && *m.WAL.FirstIndex == 1
 }
 
 // fromLogAlone says whether what is restored is made of the log and of no database.
 func (b *builder) fromLogAlone() bool { return b.p.Way == WayRollForward && b.p.Base == "" }
 
-// appliesLog says whether the source's log is whole as far as it is proven, is of a
-// version that is known, and can be named in a command.
-func (b *builder) appliesLog() bool {
+// olderDamage are findings of a log that is read on behind them.
+var olderDamage = []inspect.Code{inspect.CodeWALChecksum, inspect.CodeWALLength, inspect.CodeWALRecordInvalid, inspect.CodeWALSegmentMissing, inspect.CodeWALSegmentEmpty, inspect.CodeWALIndexGap}
+
+// appliesLog says whether the source's log is whole as far as it is needed, is of a
+// version that is known, and can be named in a command. damagedBefore says that it may be
+// damaged before what is needed.
+func (b *builder) appliesLog(damagedBefore bool) bool {
 	m := b.member
-	if deref(m.WAL.ProvenCommit) == 0 || !b.onDisk(m) || b.version.Minor > newestApplied || m.WAL.Fault != nil {
+	if deref(m.WAL.ProvenCommit) == 0 || !b.onDisk(m) || b.version.Minor > newestApplied || m.WAL.Fault != nil && !damagedBefore {
 		return false
 	}
 	if data, known := b.dataVersion(); known && data.Minor > newestApplied {
 		return false
 	}
 	return !slices.ContainsFunc(b.c.Findings, func(f inspect.Finding) bool {
-		return f.Member == m.Source && f.Severity == inspect.SeverityError && strings.HasPrefix(string(f.Code), "wal-")
+		return f.Member == m.Source && f.Severity == inspect.SeverityError && strings.HasPrefix(string(f.Code), "wal-") &&
+			!(damagedBefore && slices.Contains(olderDamage, f.Code))
 	})
 }
 

@@ -268,6 +268,8 @@ func TestWaysFollowTheEvidence(t *testing.T) {
 		{"cluster3-3.7-crash", []string{"m1"}, restore.Options{EtcdVersion: "3.8"}, restore.WayForceNewCluster, ""},
 		{"backend-missing", nil, restore.Options{EtcdVersion: "3.6"}, restore.WayRollForward, ""},
 		{"leaf-zeroed", nil, restore.Options{}, restore.WayRollForward, ""},
+		// The log is read on behind damage that is older than the database.
+		{"wal-middle-segment-empty", nil, restore.Options{}, restore.WayRollForward, ""},
 		{"metas-zeroed-snapshot", nil, restore.Options{EtcdVersion: "3.6", Members: three}, restore.WaySalvage, ""},
 		{"healthy-3.7", []string{"m1"}, restore.Options{}, restore.WayRejoin, ""},
 		{"healthy-3.7", []string{"m1"}, restore.Options{Members: three}, restore.WayRestoreDB, "m1/member/snap/db"},
@@ -326,6 +328,38 @@ func TestTheLogAloneCarriesNoDamageOn(t *testing.T) {
 	for _, w := range p.Warnings {
 		if w.About == "damage" || strings.Contains(w.Message, "clients may have seen") {
 			t.Error(w.Message)
+		}
+	}
+}
+
+// TestProvenEntriesAreNeverLostInSilence: what is proven committed is brought back or named
+// as lost, wherever the log is damaged.
+func TestProvenEntriesAreNeverLostInSilence(t *testing.T) {
+	for _, c := range []struct {
+		fixture     string
+		first, last uint64 // lost in all, 0 for none
+	}{
+		{"wal-middle-segment-empty", 0, 0},
+		{"wal-length-trashed-unapplied", 1208, 1210},
+	} {
+		given := caseOf(t, c.fixture)
+		m := given.Members[0]
+		if *m.WAL.ProvenCommit <= *m.Backend.ConsistentIndex {
+			t.Fatalf("%s: the database lacks nothing", c.fixture)
+		}
+		var lost uint64
+		for _, l := range planned(t, given, restore.Options{}).Losses {
+			lost += l.Entries
+			if l.Entries > 0 && !strings.Contains(l.What, "committed") {
+				t.Errorf("%s: %s", c.fixture, l.What)
+			}
+		}
+		want := uint64(0)
+		if c.last > 0 {
+			want = c.last - c.first + 1
+		}
+		if lost != want {
+			t.Errorf("%s: %d entries are named as lost, want %d to %d", c.fixture, lost, c.first, c.last)
 		}
 	}
 }

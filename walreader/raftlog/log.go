@@ -226,6 +226,8 @@ type summary struct {
 	hadState  bool
 	fault     bool // since the last entry
 	hole      bool
+	breaks    int    // see Run.Breaks
+	broken    string // the last segment with such a fault
 }
 
 // Summarize reads a chain from its begin to its end. With an error it returns what it has
@@ -238,7 +240,13 @@ func Summarize(ctx context.Context, c *walreader.Chain, opts Options) (*Log, err
 	s := &summary{Log: &Log{Holes: c.Holes, Dropped: map[string]int{}}, opts: opts, kinds: map[Kind]*KindCount{}, segment: -1}
 	reader := opts.Reader
 	reader.OnFault = func(f walreader.Fault) {
-		s.fault = s.fault || f.Kind.Stops()
+		if f.Kind.Stops() {
+			s.fault = true
+			if s.broken != f.At.Segment {
+				s.breaks++
+				s.broken = f.At.Segment
+			}
+		}
 		if opts.Reader.OnFault != nil {
 			opts.Reader.OnFault(f)
 		}
@@ -272,6 +280,7 @@ func (s *summary) begin(c *walreader.Chain) {
 	if i := s.segment; i > 0 {
 		if c.Segments[i].Name.Seq-c.Segments[i-1].Name.Seq != 1 {
 			s.hole = true
+			s.breaks++
 		}
 		if s.saved > 0 {
 			seg.Expected = s.saved + 1
@@ -470,11 +479,14 @@ func (s *summary) place(f *walreader.Frame, e Entry) (overwrites bool) {
 	if any && e.Term < last.Term && !s.full("backsteps", len(s.Backsteps)) {
 		s.Backsteps = append(s.Backsteps, Backstep{f.At, e.Index, e.Term, last.Term})
 	}
-	s.Terms.add(Run{e.Index, e.Index, e.Term, f.Proof, f.Accepted()})
+	run := Run{First: e.Index, Last: e.Index, Term: e.Term, Proof: f.Proof, Accepted: f.Accepted()}
 	s.Found.take(e)
-	if f.Accepted() {
+	if run.Accepted {
 		s.Entries.take(e)
+	} else {
+		run.Breaks = s.breaks
 	}
+	s.Terms.add(run)
 	return overwrites
 }
 

@@ -12,6 +12,9 @@ type Run struct {
 	Term        uint64
 	Proof       walreader.Proof // of every entry in the run
 	Accepted    bool            // etcd reads every entry in the run
+	// Breaks tells runs apart that etcd does not read: it grows at each missing segment, and
+	// once in each segment that has a fault at which etcd stops. 0 for what etcd reads.
+	Breaks int
 }
 
 // maxRuns is the number of runs that Terms keeps. A new run begins with each
@@ -39,6 +42,27 @@ func (t *Terms) RunAt(index uint64) (Run, bool) {
 		return Run{}, false
 	}
 	return t.runs[i], true
+}
+
+// Stretch gives the unbroken stretch of runs that an index lies in: each goes on with the
+// index after the one before, and nothing in between keeps etcd from reading on. It may lie
+// behind damage. Nothing is given when the entry at the index is not proven.
+func (t *Terms) Stretch(index uint64) []Run {
+	at := sort.Search(len(t.runs), func(i int) bool { return t.runs[i].Last >= index })
+	if at == len(t.runs) || t.runs[at].First > index || t.runs[at].Proof != walreader.Proven {
+		return nil
+	}
+	goesOn := func(a, b Run) bool {
+		return a.Last+1 == b.First && a.Breaks == b.Breaks && a.Proof == b.Proof && a.Accepted == b.Accepted
+	}
+	from, to := at, at+1
+	for from > 0 && goesOn(t.runs[from-1], t.runs[from]) {
+		from--
+	}
+	for to < len(t.runs) && goesOn(t.runs[to-1], t.runs[to]) {
+		to++
+	}
+	return t.runs[from:to]
 }
 
 // Runs gives all runs in the order of their indexes.
@@ -78,7 +102,7 @@ func (t *Terms) cut(index uint64) uint64 {
 func (t *Terms) add(run Run) {
 	if len(t.runs) > 0 {
 		last := &t.runs[len(t.runs)-1]
-		if last.Last+1 == run.First && last.Term == run.Term && last.Proof == run.Proof && last.Accepted == run.Accepted {
+		if last.Last+1 == run.First && last.Term == run.Term && last.Proof == run.Proof && last.Accepted == run.Accepted && last.Breaks == run.Breaks {
 			last.Last = run.Last
 			return
 		}
