@@ -145,6 +145,9 @@ type WAL struct {
 	Uncommitted  Count     `json:"uncommitted"`
 	Tail         string    `json:"tail"` // exact, zeroed, torn, fault
 	Fault        *WALFault `json:"fault"`
+	// OfRestored says that it is the log of a restored member: it begins with index 1, and
+	// not with an empty store.
+	OfRestored bool `json:"-"`
 
 	Statistics *LogStatistics `json:"statistics"`
 	Timeline   []LogEvent     `json:"timeline"` // the newest events of each name, in the order of the files

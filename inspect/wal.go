@@ -93,6 +93,7 @@ func (x *examination) describeLog() {
 	if l.Stop != nil {
 		w.Fault = &WALFault{File: l.Stop.Fault.At.Segment, Offset: l.Stop.Fault.At.Offset, Index: &l.Stop.Next}
 	}
+	w.OfRestored = x.beganRestored()
 	if m := l.Metadata; m != nil {
 		node, cluster := ID(m.NodeID), ID(m.ClusterID)
 		x.member.MemberID, x.member.ClusterID = &node, &cluster

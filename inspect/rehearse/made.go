@@ -81,5 +81,9 @@ func (h *rehearsal) givenAs(path string) *source.Source {
 	if i < 0 {
 		return nil
 	}
-	return h.given[i]
+	s := h.given[i]
+	if s.Path != path { // the folder of the log alone, as the plan's command is given it
+		return &source.Source{Path: path, Kind: source.KindWALDir, WAL: s.WAL, WALDir: s.WALDir}
+	}
+	return s
 }

@@ -199,7 +199,11 @@ func (b *builder) chooseWay() {
 		b.p.Reason = fmt.Sprintf("its log holds committed entries up to %d that its database lacks; etcd's own code applies them to a copy of it", deref(m.WAL.ProvenCommit))
 	case b.logTellsAll():
 		b.p.Way = WayRollForward
-		b.p.Reason = fmt.Sprintf("its database is of no use, and its log reaches back to the first entry; etcd's own code makes the database anew of entries 1 to %d", deref(m.WAL.ProvenCommit))
+		why := "its database is of no use"
+		if wrong, ok := b.contradicted(m); ok {
+			why = "its database contradicts its own log " + revisionsNamed(wrong)
+		}
+		b.p.Reason = fmt.Sprintf("%s, and its log reaches back to the first entry; etcd's own code makes the database anew of entries 1 to %d", why, deref(m.WAL.ProvenCommit))
 	case (m.Verdict.Grade == inspect.Unusable || hasBrokenFreelist(m)) && salvageable(m):
 		b.p.Way = WaySalvage
 		b.p.Reason = fmt.Sprintf("its database is damaged (%s); what its pages still prove is written to a new one", joinCodes(m.Verdict.Codes))
@@ -209,6 +213,10 @@ func (b *builder) chooseWay() {
 	case b.kind() == "snapshot" && m.Backend != nil && m.Backend.Trailer.Present:
 		b.p.Way = WayRestoreSnapshot
 		b.p.Reason = "it is a snapshot"
+	case b.contradictedAlone():
+		wrong, _ := b.contradicted(m)
+		b.p.Way = WaySalvage
+		b.p.Reason = fmt.Sprintf("its database contradicts its own log %s; what is written to a new one is taken from the log there", revisionsNamed(wrong))
 	default:
 		b.p.Way = WayRestoreDB
 		b.p.Reason = "it is a member's database"

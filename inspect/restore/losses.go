@@ -22,6 +22,9 @@ func (b *builder) countLosses() {
 		b.countProven()
 	}
 	m := b.member
+	if wrong, ok := b.contradicted(m); ok && b.p.Way != WaySalvage && b.p.Way != WayRollForward {
+		b.p.Losses = append(b.p.Losses, Loss{What: "what its own log says was written " + revisionsNamed(wrong) + ": the database holds something else there, and that is restored"})
+	}
 	if b.p.Way == WaySalvage {
 		b.p.Losses = append(b.p.Losses, Loss{What: "what the damaged pages do not prove: the salvage lists it, by page and by revision"})
 	}

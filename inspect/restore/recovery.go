@@ -17,7 +17,42 @@ func (b *builder) logTells() bool {
 	m := b.member
 	return m.Backend != nil && m.WAL != nil && m.WAL.Unapplied.Count > 0 && b.appliesLog(b.wholeBehindDatabase()) &&
 		m.Backend.ConsistentIndex != nil && m.WAL.FirstIndex != nil && *m.WAL.FirstIndex <= *m.Backend.ConsistentIndex+1 &&
-		m.Verdict.Grade != inspect.Unusable && !hasBrokenFreelist(m)
+		m.Verdict.Grade != inspect.Unusable && !hasBrokenFreelist(m) && !b.notWhatWasWritten(m)
+}
+
+// notWhatWasWritten says whether a database has an error for which rollforward refuses it as
+// a base.
+func (b *builder) notWhatWasWritten(m *inspect.Member) bool {
+	return slices.ContainsFunc(m.Verdict.Codes, func(c inspect.Code) bool {
+		family, _, _ := strings.Cut(string(c), "-")
+		return slices.Contains([]string{"backend", "mvcc", "snapshot", "source"}, family)
+	})
+}
+
+// contradicted lists the revisions of a member's database for which its log has something
+// else. ok is false when there are none, or when the two do not go together at all, so that
+// nothing says which of them is right.
+func (b *builder) contradicted(m *inspect.Member) (revisions []int64, ok bool) {
+	for _, f := range b.c.Findings {
+		if f.Member == m.Source && f.Code == inspect.CodeMVCCWALMismatch {
+			if f.Location.Key != nil || f.Location.Revision != nil {
+				ok = true
+			}
+			if r := f.Location.Revision; r != nil && !slices.Contains(revisions, *r) {
+				revisions = append(revisions, *r)
+			}
+		}
+	}
+	slices.Sort(revisions)
+	return revisions, ok
+}
+
+// logIsRight says whether the source's log contradicts its database, and knows of
+// everything that the database has applied that it is committed.
+func (b *builder) logIsRight() bool {
+	m := b.member
+	_, ok := b.contradicted(m)
+	return ok && m.WAL != nil && deref(m.WAL.Commit) >= deref(b.backend().ConsistentIndex)
 }
 
 // wholeBehindDatabase says whether damage to the source's log keeps back nothing that the
@@ -30,8 +65,8 @@ func (b *builder) wholeBehindDatabase() bool {
 // logTellsAll says whether the source's log alone makes its database anew.
 func (b *builder) logTellsAll() bool {
 	m := b.member
-	return m.WAL != nil && (m.Backend == nil || m.Verdict.Grade == inspect.Unusable) && b.appliesLog(false) &&
-		m.WAL.FirstIndex != nil && *m.WAL.FirstIndex == 1
+	return m.WAL != nil && (m.Backend == nil || m.Verdict.Grade == inspect.Unusable || b.logIsRight()) && b.appliesLog(false) &&
+		m.WAL.FirstIndex != nil && *m.WAL.FirstIndex == 1 && !m.WAL.OfRestored
 }
 
 // fromLogAlone says whether what is restored is made of the log and of no database.
@@ -72,6 +107,13 @@ func (b *builder) onDisk(m *inspect.Member) bool {
 // is not the cluster's.
 var beyondSalvage = []inspect.Code{
 	inspect.CodeBackendNotBbolt, inspect.CodeBackendMissing, inspect.CodeBackendByteOrder, inspect.CodeClusterOtherStore,
+}
+
+// contradictedAlone says whether a salvage puts right what the log contradicts, and leaves
+// out nothing that the log has.
+func (b *builder) contradictedAlone() bool {
+	_, ok := b.contradicted(b.member)
+	return ok && b.member.WAL != nil && b.member.WAL.Unapplied.Count == 0 && b.onDisk(b.member) && salvageable(b.member)
 }
 
 // salvageable says whether a damaged database may still prove records.
@@ -115,15 +157,47 @@ func (b *builder) siblings(usable func(*inspect.Member) bool) []string {
 	return list
 }
 
+// logOf gives the path by which a source's log is named: the source, whose database is a
+// proof then, or the folder of the log where it lies elsewhere, or where the two contradict
+// each other.
+func (b *builder) logOf(m *inspect.Member) string {
+	if _, wrong := b.contradicted(m); wrong || m == b.member && !strings.HasPrefix(m.WAL.Dir, m.Source) {
+		return m.WAL.Dir
+	}
+	return m.Source
+}
+
+// revisionsNamed lists revisions in words.
+func revisionsNamed(revisions []int64) string {
+	if len(revisions) == 0 {
+		return "in its newest revisions"
+	}
+	const most = 5
+	text := "at revision "
+	if len(revisions) > 1 {
+		text = "at revisions "
+	}
+	for i, r := range revisions[:min(len(revisions), most)] {
+		if i > 0 {
+			text += ", "
+		}
+		text += fmt.Sprint(r)
+	}
+	if len(revisions) > most {
+		text += " and others"
+	}
+	return text
+}
+
 // rollForward applies the logs with etcd's own code. Other members' logs prove more
 // entries committed, and fill what this one lacks.
 func (b *builder) rollForward() []Step {
 	p := b.p
-	own := p.Source
-	if dir := b.member.WAL.Dir; !strings.HasPrefix(dir, own) {
-		own = dir
+	p.Logs = []string{b.logOf(b.member)}
+	for _, path := range b.siblings(func(m *inspect.Member) bool { return m.WAL != nil && m.WAL.LastIndex != nil }) {
+		i := slices.IndexFunc(b.c.Members, func(m inspect.Member) bool { return m.Source == path })
+		p.Logs = append(p.Logs, b.logOf(&b.c.Members[i]))
 	}
-	p.Logs = append([]string{own}, b.siblings(func(m *inspect.Member) bool { return m.WAL != nil && m.WAL.LastIndex != nil })...)
 	argv := []string{"etcd-forensics", "rollforward"}
 	if p.Base != "" {
 		argv = append(argv, "--base="+p.Base)

@@ -332,6 +332,24 @@ func TestTheLogAloneCarriesNoDamageOn(t *testing.T) {
 	}
 }
 
+// TestTheLogIsRightAgainstItsDatabase: a value that its own log contradicts is not restored
+// where the log has the right one, and no step is planned that rollforward refuses.
+func TestTheLogIsRightAgainstItsDatabase(t *testing.T) {
+	p := planned(t, caseOf(t, "value-bit-flipped"), restore.Options{})
+	if p.Way != restore.WayRollForward || p.Base != "" || len(p.Logs) != 1 || filepath.Base(p.Logs[0]) != "wal" {
+		t.Errorf("%s of %q with %q", p.Way, p.Base, p.Logs)
+	}
+	if !strings.Contains(p.Reason, "revision 24") {
+		t.Errorf("%q does not name the revision", p.Reason)
+	}
+	// The applier is 3.7, so that the log of a newer etcd is not applied: the salvage takes
+	// from it what the database has wrong.
+	p = planned(t, caseOf(t, "value-bit-flipped"), restore.Options{EtcdVersion: "3.8"})
+	if p.Way != restore.WaySalvage || !strings.Contains(p.Reason, "revision 24") {
+		t.Errorf("%s: %s", p.Way, p.Reason)
+	}
+}
+
 // TestProvenEntriesAreNeverLostInSilence: what is proven committed is brought back or named
 // as lost, wherever the log is damaged.
 func TestProvenEntriesAreNeverLostInSilence(t *testing.T) {
