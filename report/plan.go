@@ -120,11 +120,21 @@ func (t *textWriter) planMembers(p *restore.Plan) {
 	if p.File.SHA256 != nil {
 		t.printf("\nsha256 %s", *p.File.SHA256)
 	}
-	t.printf("\nrevision %d", p.Revision.Source)
-	if p.Revision.Bump > 0 {
-		t.printf(", raised to %d", p.Revision.Source+int64(p.Revision.Bump))
+	t.printf("\nrevision %s\n", planRevision(p))
+}
+
+// planRevision says how revisions go on.
+func planRevision(p *restore.Plan) string {
+	r := p.Revision
+	switch {
+	case !p.RevisionKnown() && r.Bump > 0:
+		return fmt.Sprintf("cannot be told before the new database has been made, and is raised by %d", r.Bump)
+	case !p.RevisionKnown():
+		return "cannot be told before the new database has been made"
+	case r.Bump > 0:
+		return fmt.Sprintf("%d, raised to %d", r.Source, r.Source+int64(r.Bump))
 	}
-	t.printf("\n")
+	return fmt.Sprint(r.Source)
 }
 
 // planItem writes one step.

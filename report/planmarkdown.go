@@ -29,11 +29,7 @@ func PlanMarkdown(w io.Writer, p *restore.Plan) error {
 	if p.File.SHA256 != nil {
 		m.printf("- SHA-256 of the file: %s\n", code(*p.File.SHA256))
 	}
-	m.printf("- Revision %d", p.Revision.Source)
-	if p.Revision.Bump > 0 {
-		m.printf(", raised to %d", p.Revision.Source+int64(p.Revision.Bump))
-	}
-	m.printf("\n\n| name | peer URLs | id |\n| --- | --- | --- |\n")
+	m.printf("- Revision %s\n\n| name | peer URLs | id |\n| --- | --- | --- |\n", planRevision(p))
 	for _, list := range [][]restore.Member{p.Members, p.Joining} {
 		for _, member := range list {
 			id := "given when it joins"

@@ -8,6 +8,8 @@
 package restore
 
 import (
+	"fmt"
+
 	"etcd-forensics/inspect"
 )
 
@@ -219,6 +221,23 @@ type Warning struct {
 	About   string `json:"about"` // stable: alarms, auth, leases, ...
 	Message string `json:"message"`
 	Do      string `json:"do"`
+}
+
+// RevisionKnown says whether Revision.Source is that of what is restored. What a salvage or
+// a log alone gives has a revision that is known when it has been made.
+func (p *Plan) RevisionKnown() bool {
+	return p.Way != WaySalvage && (p.Way != WayRollForward || p.Base != "")
+}
+
+// revisionToBe says what the revision must be in the end, where raised is added to it.
+func (p *Plan) revisionToBe(raised uint64) string {
+	switch {
+	case p.RevisionKnown():
+		return fmt.Sprintf("the revision is %d or a little more", p.Revision.Source+int64(raised))
+	case raised > 0:
+		return fmt.Sprintf("the revision is that of the new database and %d, or a little more", raised)
+	}
+	return "the revision is that of the new database or a little more"
 }
 
 // refuse makes a plan that is none.

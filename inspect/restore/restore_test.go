@@ -325,6 +325,13 @@ func TestTheLogAloneCarriesNoDamageOn(t *testing.T) {
 	if p.Way != restore.WayRollForward || p.Base != "" {
 		t.Fatalf("%s of %q", p.Way, p.Base)
 	}
+	for _, h := range p.Hosts {
+		for _, s := range h.Steps {
+			if strings.Contains(s.Check, fmt.Sprintf("the revision is %d", p.Revision.Source)) {
+				t.Errorf("%s: of the damaged database", s.Check)
+			}
+		}
+	}
 	for _, w := range p.Warnings {
 		if w.About == "damage" || strings.Contains(w.Message, "clients may have seen") {
 			t.Error(w.Message)

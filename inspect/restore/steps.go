@@ -394,7 +394,7 @@ func (b *builder) verify(m *Member) []Step {
 	}, {
 		Why:   "the content must be that of the evidence",
 		Argv:  append([]string{"sh", "-c", atLeastRevision, revision}, b.client(m, "endpoint", "status", "--write-out=fields")...),
-		Check: "the revision is " + revision + " or a little more",
+		Check: p.revisionToBe(p.Revision.Bump),
 		IfNot: "stop etcd before anything writes to it",
 	}, {
 		Why:   "alarms survive a restore",
