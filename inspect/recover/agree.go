@@ -16,6 +16,9 @@ import (
 type foreignError struct{ name, why string }
 
 func (e foreignError) Error() string {
+	if e.why == nothingInCommon {
+		return fmt.Sprintf("%s is not shown to be of the same cluster: %s", e.name, e.why)
+	}
 	return fmt.Sprintf("%s is not of the same cluster: %s", e.name, e.why)
 }
 
@@ -128,6 +131,10 @@ func (w *witness) agree(ctx context.Context, b *witness, losses *lossIndex) erro
 	return w.conclude(&a, b)
 }
 
+// nothingInCommon is said where nothing was found that could contradict, either: a tree that
+// is damaged near its root gives no records to compare.
+const nothingInCommon = "no revision can be read in the trees of both, so there is nothing to compare"
+
 // maxOdd bounds the odd records that are kept: a database with more of them does not
 // agree.
 const maxOdd = 1 << 16
@@ -136,6 +143,8 @@ const maxOdd = 1 << 16
 func (w *witness) conclude(a *agreement, b *witness) error {
 	kin := w.kin(b)
 	switch {
+	case a.common == 0 && a.absent == 0:
+		return foreignError{w.name, nothingInCommon}
 	case a.common == 0:
 		return foreignError{w.name, "the two have no revision in common"}
 	case kin == kinNone && (a.odd > 0 || a.common < agreeing):
