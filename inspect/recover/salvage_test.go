@@ -197,6 +197,29 @@ func specimens() []string {
 	return all
 }
 
+// thereAndMissing gives the keys of which a version is said to be missing that the new file
+// has.
+func thereAndMissing(t *testing.T, st *recover.Statement, have contents) (keys []string) {
+	var there map[string]bool
+	for _, l := range slices.Concat(st.CertainKeys, st.PossibleKeys) {
+		for _, m := range l.Missing {
+			if m.From == 0 || m.From != m.To {
+				continue
+			}
+			if there == nil {
+				there = map[string]bool{}
+				for k, v := range have["key"] {
+					there[fmt.Sprint(revisionOf(t, k).Main, string(keyValue(t, v).Key))] = true
+				}
+			}
+			if there[fmt.Sprint(m.From, string(l.Key))] {
+				keys = append(keys, fmt.Sprint(string(l.Key), m, l.Now))
+			}
+		}
+	}
+	return keys
+}
+
 // TestMutantsGiveBackWhatWasNotTouched injures copies of real databases in one place
 // each. Every record whose bytes were not touched must come back, and none that is
 // another than it was; one that was never there has to be said to be unproven.
@@ -241,6 +264,9 @@ func TestMutantsGiveBackWhatWasNotTouched(t *testing.T) {
 				total["lost"] += got.lost
 				if got.wrong+got.extra+got.lost+got.others > 0 {
 					t.Errorf("%s, %s, %d: %+v", name, m.Name, n, got)
+				}
+				if keys := thereAndMissing(t, &r.Statement, have); len(keys) > 0 {
+					t.Errorf("%s, %s, %d: said to be missing of %q, and there", name, m.Name, n, keys[:min(len(keys), 3)])
 				}
 			}
 		}

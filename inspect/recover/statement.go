@@ -146,7 +146,6 @@ func (j *job) state(ctx context.Context) error {
 	j.stateRanges(st)
 	all := newClaims()
 	j.claimLeads(all)
-	j.claimDoubts(all)
 	s, err := j.opened(ctx)
 	if err != nil {
 		return err
@@ -156,6 +155,7 @@ func (j *job) state(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	j.claimDoubts(tree, all)
 	j.claimLow(tree, all)
 	chains, err := j.brokenChains(ctx, tree, all)
 	if err != nil {
@@ -232,17 +232,42 @@ func (j *job) claimLeads(all *claims) {
 	}
 }
 
-// claimDoubts takes what was found and not taken.
-func (j *job) claimDoubts(all *claims) {
+// claimDoubts takes what was found and not taken, and what others have at or below the
+// compact revision unless the new file has it, too.
+func (j *job) claimDoubts(tree *snapdb.Tree, all *claims) {
 	for _, d := range j.result.Doubts {
 		all.at(possible, d.Key).add(d.Revision.Main, d.Revision.Tombstone,
 			MissingVersion{From: d.Revision.Main, To: d.Revision.Main, Deletion: d.Revision.Tombstone, By: fmt.Sprintf("page %d, which may be an old copy", d.Page)})
 	}
-	for _, d := range j.hearsay {
-		all.at(possible, d.key).add(d.rev.Main, d.rev.Tombstone,
-			MissingVersion{From: d.rev.Main, To: d.rev.Main, Deletion: d.rev.Tombstone, By: d.by})
-	}
 	all.more = all.more || len(j.hearsay) == keysFollowed
+	there := j.heardAndThere(tree)
+	for _, d := range j.hearsay {
+		if !there[d.rev] {
+			all.at(possible, d.key).add(d.rev.Main, d.rev.Tombstone,
+				MissingVersion{From: d.rev.Main, To: d.rev.Main, Deletion: d.rev.Tombstone, By: d.by})
+		}
+	}
+}
+
+// heardAndThere says of the revisions of hearsay which of them the new file has.
+func (j *job) heardAndThere(tree *snapdb.Tree) map[keyspace.Revision]bool {
+	there := map[keyspace.Revision]bool{}
+	if len(j.hearsay) == 0 {
+		return there
+	}
+	for _, d := range j.hearsay {
+		there[d.rev] = false
+	}
+	for row := range rows(tree, keyspace.BucketKey) {
+		rev, _ := keyspace.DecodeRevision(row.Key)
+		if rev.Main > j.CompactRevision() {
+			break
+		}
+		if _, heard := there[rev]; heard {
+			there[rev] = true
+		}
+	}
+	return there
 }
 
 // brokenChains gives the keys whose versions do not follow each other in the new file. Only
