@@ -47,6 +47,7 @@ type bar struct {
 
 	mu             sync.Mutex
 	started, ended bool
+	once           int64 // what reading everything once counts
 }
 
 // barDelay keeps the bar away from work that takes no time.
@@ -78,8 +79,21 @@ func (p *program) newBarOf(bytes bool) *bar {
 }
 
 func (b *bar) add(n int64) {
-	if b.pb != nil {
-		b.pb.Add64(n)
+	if b.pb == nil {
+		return
+	}
+	if b.pb.Add64(n); b.pb.Current() > b.pb.Total() {
+		b.again()
+	}
+}
+
+// again moves the end when everything has been read and something is read once more, as
+// members are whose contents are compared.
+func (b *bar) again() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.once > 0 && b.pb.Current() > b.pb.Total() {
+		b.pb.SetTotal(b.pb.Total() + b.once)
 	}
 }
 
@@ -96,6 +110,9 @@ func (b *bar) startAt(total int64) {
 	if b.pb == nil {
 		return
 	}
+	b.mu.Lock()
+	b.once = total
+	b.mu.Unlock()
 	b.pb.SetTotal(total)
 	show := func() {
 		b.mu.Lock()
@@ -131,6 +148,9 @@ func (b *bar) finish() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ended = true
+	if b.once > 0 && b.pb.Total() > b.once {
+		b.pb.SetTotal(b.pb.Current()) // how much of it was to be read again, nobody knew
+	}
 	if b.started {
 		b.pb.Finish()
 	}
