@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"etcd-forensics/cmd/etcd-forensics/internal/cli"
@@ -23,13 +24,14 @@ func stoppedAt(t *testing.T, read int, args ...string) (o outcome, reads int) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var out, errs bytes.Buffer
+	var count atomic.Int64 // several goroutines read
 	o.exit = cli.Run(ctx, cli.Streams{Out: &out, Err: &errs, Read: func(int64) {
-		if reads++; reads == read {
+		if count.Add(1) == int64(read) {
 			cancel()
 		}
 	}}, args)
 	o.out, o.stderr = out.Bytes(), errs.Bytes()
-	return o, reads
+	return o, int(count.Load())
 }
 
 // object is a JSON object.
