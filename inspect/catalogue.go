@@ -3,10 +3,18 @@ package inspect
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // A Code is the stable name of a kind of finding. Users grep for it.
 type Code string
+
+// OfDatabase says whether an error with the code means that a database is not what was
+// written.
+func (c Code) OfDatabase() bool {
+	family, _, _ := strings.Cut(string(c), "-")
+	return slices.Contains([]string{"backend", "mvcc", "snapshot", "source"}, family)
+}
 
 // An entry is all that is known of a code beside the facts of one finding.
 type entry struct {

@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/source"
@@ -49,7 +47,7 @@ func (r *rolling) openBase(ctx context.Context) error {
 	b := &rollBase{file: f, member: &c.Members[0]}
 	r.base, r.BaseFile = b, f.Path
 	for _, found := range c.Findings {
-		if found.Severity == inspect.SeverityError && structural(found.Code) {
+		if found.Severity == inspect.SeverityError && found.Code.OfDatabase() {
 			return &RollRefusal{fmt.Sprintf("the base is damaged: %s: %s", found.Code, found.Message), "salvage it first, or another --base"}
 		}
 	}
@@ -67,11 +65,6 @@ func (r *rolling) openBase(ctx context.Context) error {
 	b.members = append(b.members, b.member.Membership.Removed...)
 	r.From = Point{b.index, *be.Revision}
 	return nil
-}
-
-// structural says whether a finding means that the database is not what was written.
-func structural(code inspect.Code) bool {
-	return slices.ContainsFunc([]string{"backend-", "mvcc-", "snapshot-", "source-"}, func(prefix string) bool { return strings.HasPrefix(string(code), prefix) })
 }
 
 // newer says whether a version is above 3.7, the applier's.

@@ -17,16 +17,7 @@ func (b *builder) logTells() bool {
 	m := b.member
 	return m.Backend != nil && m.WAL != nil && m.WAL.Unapplied.Count > 0 && b.appliesLog(b.wholeBehindDatabase()) &&
 		m.Backend.ConsistentIndex != nil && m.WAL.FirstIndex != nil && *m.WAL.FirstIndex <= *m.Backend.ConsistentIndex+1 &&
-		m.Verdict.Grade != inspect.Unusable && !hasBrokenFreelist(m) && !b.notWhatWasWritten(m)
-}
-
-// notWhatWasWritten says whether a database has an error for which rollforward refuses it as
-// a base.
-func (b *builder) notWhatWasWritten(m *inspect.Member) bool {
-	return slices.ContainsFunc(m.Verdict.Codes, func(c inspect.Code) bool {
-		family, _, _ := strings.Cut(string(c), "-")
-		return slices.Contains([]string{"backend", "mvcc", "snapshot", "source"}, family)
-	})
+		m.Verdict.Grade != inspect.Unusable && !hasBrokenFreelist(m) && !slices.ContainsFunc(m.Verdict.Codes, inspect.Code.OfDatabase)
 }
 
 // contradicted lists the revisions of a member's database for which its log has something

@@ -67,8 +67,7 @@ func (b *builder) warnDamage() {
 	}
 	var codes []string
 	for _, code := range b.member.Verdict.Codes {
-		family, _, _ := strings.Cut(string(code), "-")
-		if slices.Contains([]string{"backend", "snapshot", "mvcc", "cluster", "source"}, family) {
+		if code.OfDatabase() || strings.HasPrefix(string(code), "cluster-") {
 			codes = append(codes, string(code))
 		}
 	}
