@@ -116,6 +116,14 @@ func (c *Case) judge() {
 	c.Verdict = ofCase(verdicts, c.Complete())
 }
 
+// requests says what of a log is looked at beside its entries' indexes and terms.
+type requests bool
+
+const (
+	everyRequest requests = false
+	noRequest    requests = true
+)
+
 // An examination looks at one source.
 type examination struct {
 	src      *source.Source
@@ -131,6 +139,7 @@ type examination struct {
 	writes writeLog     // of that log
 	clock  LogClock     // of that log
 	chain  *walreader.Chain
+	look   requests                   // what of that log is looked at
 	visit  func(raftlog.Entry, place) // told of each entry of that log, when not nil
 	snaps  []snapshot                 // by term and index
 	db     *database                  // the one that etcd would open; nil when none was read

@@ -54,7 +54,7 @@ func SpliceOf(ctx context.Context, log *source.Source, db *source.File, limits L
 // may be missing.
 func layBeside(ctx context.Context, log *source.Source, db *source.File, cut bool, limits Limits) (r *LogReading, a *alignment, why string, err error) {
 	both := &source.Source{Path: log.Path, Kind: source.KindDataDir, DB: db, ByPlace: true, WAL: log.WAL, WALDir: log.WALDir}
-	if r, err = readLog(ctx, both, limits); err != nil {
+	if r, err = readLog(ctx, both, everyRequest, limits); err != nil {
 		return nil, nil, "", err
 	}
 	if r.NoRevisions != "" {

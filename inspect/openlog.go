@@ -50,7 +50,7 @@ type cut struct {
 // OpenLog reads a WAL, and of the database beside it what tells which entries are
 // committed and which revisions they produced.
 func OpenLog(ctx context.Context, s *source.Source, limits Limits) (*LogReading, error) {
-	rs, err := readLogs(ctx, []*source.Source{s}, limits)
+	rs, err := readLogs(ctx, []*source.Source{s}, everyRequest, limits)
 	if err != nil {
 		return nil, err
 	}
@@ -62,20 +62,21 @@ func OpenLog(ctx context.Context, s *source.Source, limits Limits) (*LogReading,
 }
 
 // OpenLogs reads the WALs of several sources, and settles by all of them together which
-// entries are committed. Which revisions those produced is not asked.
+// entries are committed. What those ask for is not looked at: there are no statistics, no
+// timeline, no clock and no keys of unapplied entries, and no revisions.
 func OpenLogs(ctx context.Context, sources []*source.Source, limits Limits) ([]*LogReading, error) {
-	rs, err := readLogs(ctx, sources, limits)
+	rs, err := readLogs(ctx, sources, noRequest, limits)
 	for _, r := range rs {
 		r.NoRevisions = "not asked for"
 	}
 	return rs, err
 }
 
-func readLogs(ctx context.Context, sources []*source.Source, limits Limits) ([]*LogReading, error) {
+func readLogs(ctx context.Context, sources []*source.Source, look requests, limits Limits) ([]*LogReading, error) {
 	var rs []*LogReading
 	var all []*examination
 	for _, s := range sources {
-		r, err := readLog(ctx, s, limits)
+		r, err := readLog(ctx, s, look, limits)
 		if err != nil {
 			return nil, err
 		}
@@ -89,13 +90,13 @@ func readLogs(ctx context.Context, sources []*source.Source, limits Limits) ([]*
 }
 
 // readLog reads what one source says.
-func readLog(ctx context.Context, s *source.Source, limits Limits) (*LogReading, error) {
+func readLog(ctx context.Context, s *source.Source, look requests, limits Limits) (*LogReading, error) {
 	if len(s.WAL) == 0 {
 		return nil, fmt.Errorf("%s: %w", s.Path, ErrNoLog)
 	}
 	x := newExamination(s, Options{Limits: limits.orDefault()})
 	r := &LogReading{x: x}
-	x.visit = r.visit
+	x.visit, x.look = r.visit, look
 	if err := x.examineLog(ctx); err != nil {
 		return nil, err
 	}

@@ -32,9 +32,11 @@ func (x *examination) examineLog(ctx context.Context) error {
 	}
 	x.chain = walreader.NewChain(segments)
 	g := newGathering(x)
-	log, err := raftlog.Summarize(ctx, x.chain, raftlog.Options{
-		Reader: walreader.Options{MaxFaults: x.opts.Limits.PerCode + 1, OnFault: x.trace.fault}, Frame: g.frame, Visit: g.entry,
-	})
+	options := raftlog.Options{Reader: walreader.Options{MaxFaults: x.opts.Limits.PerCode + 1, OnFault: x.trace.fault}, Visit: g.visit}
+	if x.look == everyRequest {
+		options.Frame, options.Visit = g.frame, g.entry
+	}
+	log, err := raftlog.Summarize(ctx, x.chain, options)
 	wait.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err() // where a part of a log ends is not where the log does
@@ -42,10 +44,12 @@ func (x *examination) examineLog(ctx context.Context) error {
 	x.writes.trim()
 	x.log = log
 	x.describeLog()
-	w := x.member.WAL
-	w.Statistics = g.stats.finish(log)
-	w.Timeline, w.Statistics.Events = g.timeline.finish(log)
-	w.timeEvents(&x.clock)
+	if x.look == everyRequest {
+		w := x.member.WAL
+		w.Statistics = g.stats.finish(log)
+		w.Timeline, w.Statistics.Events = g.timeline.finish(log)
+		w.timeEvents(&x.clock)
+	}
 	if err := errors.Join(err, digestErr); err != nil {
 		x.find(newFinding(CodeWALUnreadable, x.src.Path, err.Error()).inFile(x.src.WALDir))
 		x.note("the rest of %s: %v", x.src.WALDir, err)
@@ -140,19 +144,26 @@ func (g *gathering) frame(f *walreader.Frame) error {
 	return nil
 }
 
-func (g *gathering) entry(e raftlog.Entry, at walreader.Position, proven bool) error {
+// visit goes on to an entry, without a look at its request.
+func (g *gathering) visit(e raftlog.Entry, at walreader.Position, _ bool) error {
 	for g.segment < len(g.x.chain.Segments)-1 && g.x.chain.Segments[g.segment].File != at.Segment {
 		g.segment++
+	}
+	if g.x.visit != nil {
+		g.x.visit(e, place{g.segment, at.Offset})
+	}
+	return nil
+}
+
+func (g *gathering) entry(e raftlog.Entry, at walreader.Position, proven bool) error {
+	if err := g.visit(e, at, proven); err != nil {
+		return err
 	}
 	var r *raftlog.Request
 	if e.Type == raftlog.EntryNormal && g.request.Decode(e.Data) == nil {
 		r = &g.request
 	}
-	here := place{g.segment, at.Offset}
-	g.x.writes.entry(e, here, r)
-	if g.x.visit != nil {
-		g.x.visit(e, here)
-	}
+	g.x.writes.entry(e, place{g.segment, at.Offset}, r)
 	g.stats.entry(e, at, r)
 	g.x.clock.entry(e, at, r)
 	g.timeline.entry(e, at, g.segment, proven, r)
