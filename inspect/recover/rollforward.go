@@ -204,9 +204,15 @@ func (r *rolling) inRoom(ctx context.Context) (err error) {
 	}
 	defer os.Remove(part)
 	order := replay.Order{Out: part, ToRevision: r.o.ToRevision, Marks: r.marks()}
-	err = r.apply(ctx, order, func(done *replay.Done) error { return r.conclude(ctx, part, done) })
+	written, err := r.apply(ctx, order, func(done *replay.Done) error { return r.conclude(ctx, part, done) })
 	if err != nil {
 		return err
+	}
+	r.Size, r.SHA256 = written.Size, hex.EncodeToString(written.SHA256)
+	if is, err := os.Stat(part); err != nil {
+		return err
+	} else if is.Size() != r.Size {
+		return fmt.Errorf("the file that was written has %d bytes, and %d were written", is.Size(), r.Size)
 	}
 	return appear(part, r.Out)
 }
@@ -214,7 +220,7 @@ func (r *rolling) inRoom(ctx context.Context) (err error) {
 // findChange applies everything once to learn which entry changed the key last.
 func (r *rolling) findChange(ctx context.Context) error {
 	var done *replay.Done
-	err := r.apply(ctx, replay.Order{Watch: r.o.Before, ToRevision: r.o.ToRevision}, func(d *replay.Done) error { done = d; return nil })
+	_, err := r.apply(ctx, replay.Order{Watch: r.o.Before, ToRevision: r.o.ToRevision}, func(d *replay.Done) error { done = d; return nil })
 	if err != nil {
 		return err
 	}
@@ -228,10 +234,10 @@ func (r *rolling) findChange(ctx context.Context) error {
 }
 
 // apply copies the base and applies the entries to the copy. What was done goes to look
-// while the child brings its file to the disk.
-func (r *rolling) apply(ctx context.Context, order replay.Order, look func(*replay.Done) error) (err error) {
+// while the child computes its file's hash and brings it to the disk.
+func (r *rolling) apply(ctx context.Context, order replay.Order, look func(*replay.Done) error) (written *replay.Written, err error) {
 	if order.Work, err = r.copyBase(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	defer os.Remove(order.Work)
 	order.Sweep = r.room
@@ -240,11 +246,11 @@ func (r *rolling) apply(ctx context.Context, order replay.Order, look func(*repl
 	order.ConfStates = r.logs.confStates(r.From.Index, r.end)
 	p, state, err := replay.Start(ctx, r.o.Self, order)
 	if err != nil {
-		return explain(err)
+		return nil, explain(err)
 	}
 	if state.Index != r.From.Index {
 		p.Kill()
-		return fmt.Errorf("etcd reads consistent index %d of the copy, and the base has %d", state.Index, r.From.Index)
+		return nil, fmt.Errorf("etcd reads consistent index %d of the copy, and the base has %d", state.Index, r.From.Index)
 	}
 	r.From.Revision = state.Revision
 	if r.o.Applying != nil {
@@ -252,24 +258,25 @@ func (r *rolling) apply(ctx context.Context, order replay.Order, look func(*repl
 	}
 	if order.ToRevision > 0 && order.ToRevision <= state.Revision {
 		p.Kill()
-		return &RollRefusal{fmt.Sprintf("the base is at revision %d already", state.Revision), "an older --base"}
+		return nil, &RollRefusal{fmt.Sprintf("the base is at revision %d already", state.Revision), "an older --base"}
 	}
 	if err := r.logs.send(ctx, p, r); err != nil {
 		p.Kill()
-		return err
+		return nil, err
 	}
 	done, err := p.Finish(ctx)
 	if err != nil {
-		return explain(err)
+		return nil, explain(err)
 	}
 	err = r.judge(order, done, p.Marks)
 	if err == nil {
 		err = look(done)
 	}
-	if ended := p.Wait(ctx); ended != nil {
+	written, ended := p.Wait(ctx)
+	if ended != nil {
 		err = errors.Join(err, explain(ended))
 	}
-	return err
+	return written, err
 }
 
 // judge holds what came out against what was asked for and what is known.
@@ -301,7 +308,6 @@ func (r *rolling) whatHelps() string {
 // conclude checks the file that was written and takes over what was done.
 func (r *rolling) conclude(ctx context.Context, part string, done *replay.Done) error {
 	r.To, r.Term, r.Counts = Point{done.Index, done.Revision}, done.Term, done.Counts
-	r.Size, r.SHA256 = done.Size, hex.EncodeToString(done.SHA256)
 	r.HashKV = inspect.HashKV{Hash: done.Hash, Revision: done.Revision, CompactRevision: done.CompactRevision}
 	sources, problems := source.Open(ctx, []string{part}, source.Options{})
 	if len(sources) == 0 {
@@ -311,9 +317,6 @@ func (r *rolling) conclude(ctx context.Context, part string, done *replay.Done) 
 	own, err := inspect.HashKVAt(ctx, sources[0], 0)
 	if err != nil {
 		return err
-	}
-	if size := sources[0].DB.Size(); size != done.Size {
-		return fmt.Errorf("the file that was written has %d bytes, and %d were written", size, done.Size)
 	}
 	if own != r.HashKV {
 		return fmt.Errorf("the file that was written has HashKV %+v, and etcd computed %+v", own, r.HashKV)

@@ -128,7 +128,8 @@ func (p *proving) apply(ctx context.Context, r *rolling) (err error) {
 	if err := r.checkSpace(); err != nil {
 		return err
 	}
-	return r.apply(ctx, replay.Order{Out: out}, func(*replay.Done) error { return p.compare(ctx, out) })
+	_, err = r.apply(ctx, replay.Order{Out: out}, func(*replay.Done) error { return p.compare(ctx, out) })
+	return err
 }
 
 // compare holds the database against what the log led to.

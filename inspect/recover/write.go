@@ -70,7 +70,7 @@ func (j *job) write(ctx context.Context) (err error) {
 
 // finish writes the work file out, and sees to it that it is on the disk.
 func (j *job) finish(w *rebuild.Writer) (err error) {
-	out, err := os.OpenFile(j.partial(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	out, err := os.OpenFile(j.partial(), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}

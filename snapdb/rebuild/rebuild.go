@@ -10,12 +10,9 @@
 package rebuild
 
 import (
-	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"slices"
@@ -164,40 +161,6 @@ func (w *Writer) WriteTo(out io.Writer) (size int64, err error) {
 		return err
 	})
 	return size, err
-}
-
-// WriteSnapshotTo writes the finished database and its SHA-256 behind it, as `etcdctl
-// snapshot save` appends it, and gives the digest of both.
-func (w *Writer) WriteSnapshotTo(out io.Writer) (size int64, digest []byte, err error) {
-	summed := &summedWriter{out: out, sum: sha256.New()}
-	buffered := bufio.NewWriterSize(summed, summedBytes)
-	size, err = w.WriteTo(buffered)
-	if err = errors.Join(err, buffered.Flush()); err != nil {
-		return size, nil, err
-	}
-	n, err := summed.Write(summed.sum.Sum(nil))
-	return size + int64(n), summed.sum.Sum(nil), err
-}
-
-// summedBytes is what is summed at a time, beside being written: it stays in a processor's
-// cache between the two.
-const summedBytes = 1 << 18
-
-// A summedWriter computes the digest of what it writes, both at once.
-type summedWriter struct {
-	out io.Writer
-	sum hash.Hash
-}
-
-func (s *summedWriter) Write(b []byte) (int, error) {
-	done := make(chan struct{})
-	go func() {
-		s.sum.Write(b)
-		close(done)
-	}()
-	n, err := s.out.Write(b)
-	<-done
-	return n, err
 }
 
 // Close gives up the work file.

@@ -60,14 +60,23 @@ func write(t *testing.T, pageSize, n int, hash bool) []byte {
 		}
 		return out.Bytes()
 	}
-	size, digest, err := w.WriteSnapshotTo(&out)
-	if err != nil || size != int64(out.Len()) {
-		t.Fatalf("size %d of %d, %v", size, out.Len(), err)
+	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if sum := sha256.Sum256(out.Bytes()); !bytes.Equal(digest, sum[:]) {
+	defer file.Close()
+	size, digest, err := w.WriteSnapshotTo(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file.Name())
+	if err != nil || size != int64(len(b)) {
+		t.Fatalf("size %d of %d, %v", size, len(b), err)
+	}
+	if sum := sha256.Sum256(b); !bytes.Equal(digest, sum[:]) {
 		t.Errorf("the digest of the whole is %x, not %x", sum, digest)
 	}
-	return out.Bytes()
+	return b
 }
 
 func TestTheSameRecordsGiveTheSameBytes(t *testing.T) {

@@ -1,8 +1,8 @@
 package replay
 
 import (
+	"cmp"
 	"errors"
-	"io"
 	"os"
 	"slices"
 	"sync"
@@ -13,55 +13,73 @@ import (
 	"etcd-forensics/snapdb/rebuild"
 )
 
-// finish closes the store and writes it to a new file as a snapshot, with its hash
-// behind it. The file is given, too, to be brought to the disk; nil for none.
-func (s *store) finish(work, out string) (*Done, *os.File, error) {
+// finish closes the store and says what was done.
+func (s *store) finish() (*Done, error) {
 	s.be.ForceCommit()
 	mark, err := s.mark()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	done := &Done{Mark: mark, Counts: s.counts, Change: s.watched}
 	done.CompactRevision = s.state().CompactRevision
 	err = s.kv.Close()
 	s.lessor.Stop()
-	if err = errors.Join(err, s.be.Close()); err != nil || out == "" {
-		return done, nil, err
-	}
-	f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, nil, err
-	}
-	if done.Size, done.SHA256, err = rewrite(work, f); err != nil {
-		return nil, nil, errors.Join(err, f.Close())
-	}
-	return done, f, nil
+	return done, errors.Join(err, s.be.Close())
 }
 
-// rewrite fills a new database bucket by bucket in key order and writes that out. etcd's
-// own defragmentation fills several buckets in one transaction, and bbolt lays those out
-// in the order of a map, which differs from run to run. The work files are gone at the
-// end, before the new one is brought to the disk: a file system may bring there all that
-// is not yet, which nobody needs of them.
-func rewrite(work string, out io.Writer) (size int64, sum []byte, err error) {
-	anew, err := os.OpenFile(work+".anew", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return 0, nil, err
+// files are those that the end of an order makes.
+type files struct {
+	anew *os.File // what the database is copied to
+	out  *os.File // what that is written to, with its hash
+}
+
+func createFiles(work, out string) (fs files, err error) {
+	if fs.anew, err = os.OpenFile(work+".anew", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		return fs, err
 	}
-	defer os.Remove(anew.Name())
-	w, err := fill(work, anew)
-	if err != nil {
-		return 0, nil, err
+	if fs.out, err = os.OpenFile(out, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+		return fs, errors.Join(err, fs.anew.Close(), os.Remove(fs.anew.Name()))
 	}
-	var removed sync.WaitGroup
-	removed.Go(func() { os.Remove(work) })
-	size, sum, err = w.WriteSnapshotTo(out)
-	removed.Wait()
-	return size, sum, errors.Join(err, w.Close())
+	return fs, nil
+}
+
+// rewrite writes a database anew to a new file as a snapshot, with its hash behind it, and
+// brings it to the disk. readable is called when all but the hash is there, which follows
+// when it has been looked at: a file that changes while it is read proves nothing. The work
+// files are gone before the new one is brought to the disk: a file system may bring there
+// all that is not yet, which nobody needs of them. A page size of 0 is that of the copy.
+func (fs files) rewrite(work string, pageSize int, readable func(), looked <-chan struct{}) (written *Written, err error) {
+	defer func() { err = errors.Join(err, fs.out.Close()) }()
+	snapshot, err := fs.copy(work, pageSize)
+	if err != nil {
+		return nil, err
+	}
+	readable()
+	var synced sync.WaitGroup
+	var syncErr error
+	synced.Go(func() { syncErr = errors.Join(os.Remove(work), fs.out.Sync()) })
+	<-looked
+	written = &Written{}
+	written.Size, written.SHA256, err = snapshot.End()
+	synced.Wait()
+	return written, errors.Join(err, syncErr, fs.out.Sync())
+}
+
+// copy fills a new database bucket by bucket in key order and writes that out. etcd's own
+// defragmentation fills several buckets in one transaction, and bbolt lays those out in
+// the order of a map, which differs from run to run.
+func (fs files) copy(work string, pageSize int) (snapshot *rebuild.Snapshot, err error) {
+	defer os.Remove(fs.anew.Name())
+	w, err := fill(work, fs.anew, pageSize)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err = w.Snapshot(fs.out)
+	return snapshot, errors.Join(err, w.Close())
 }
 
 // fill copies every bucket.
-func fill(work string, anew *os.File) (w *rebuild.Writer, err error) {
+func fill(work string, anew *os.File, pageSize int) (w *rebuild.Writer, err error) {
 	db, err := bbolt.Open(work, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Minute})
 	if err != nil {
 		return nil, errors.Join(err, anew.Close())
@@ -71,7 +89,7 @@ func fill(work string, anew *os.File) (w *rebuild.Writer, err error) {
 	if err != nil {
 		return nil, errors.Join(err, anew.Close())
 	}
-	if w, err = rebuild.New(anew, db.Info().PageSize, info.Size()); err != nil {
+	if w, err = rebuild.New(anew, cmp.Or(pageSize, db.Info().PageSize), info.Size()); err != nil {
 		return nil, err
 	}
 	err = db.View(func(tx *bbolt.Tx) error {

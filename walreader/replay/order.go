@@ -70,13 +70,18 @@ type Change struct {
 	Deleted  bool
 }
 
-// A Done is what a child has done.
+// A Done is what a child has done. The file that was ordered can be read when that is
+// told; its hash is being computed, and not behind it yet.
 type Done struct {
 	Mark
 	Counts Counts
 	Change *Change // of the watched key; nil when no entry changed it
-	Size   int64   // of the file written, in bytes
-	SHA256 []byte  // of the file written
+}
+
+// A Written is the file that was ordered, whole and on the disk; it is zero when none was.
+type Written struct {
+	Size   int64 // with the hash at its end, in bytes
+	SHA256 []byte
 }
 
 // A Reason says why entries cannot be applied.
@@ -113,6 +118,7 @@ type event struct {
 	Mark    *Mark    `json:",omitempty"`
 	Stopped bool     `json:",omitempty"` // no further entry is applied
 	Done    *Done    `json:",omitempty"`
+	Written *Written `json:",omitempty"` // behind which nothing follows
 	Failed  *Failure `json:",omitempty"`
 }
 
@@ -125,7 +131,8 @@ func say(w io.Writer, e event) {
 // entry's type, index and term.
 const frameHead = 4 + 1 + 8 + 8
 
-// typeEnd is the type of the frame behind the last entry.
+// typeEnd is the type of the frame behind the last entry, and of a second one by which the
+// parent says that it has looked at the file.
 const typeEnd = 0xff
 
 func appendHead(b []byte, e raftlog.Entry, typ byte) []byte {

@@ -30,10 +30,12 @@ type Process struct {
 	head    []byte
 	log     lastBytes
 
-	written chan struct{} // closed when done is set
-	done    *Done
-	failed  *Failure
-	ended   error // how the process ended
+	finished chan struct{} // closed when done is set
+	done     *Done
+	complete chan struct{} // closed when written is set
+	written  *Written
+	failed   *Failure
+	ended    error // how the process ended
 
 	garbled error // what is wrong with what it said; nil for nothing
 }
@@ -41,7 +43,7 @@ type Process struct {
 // Start starts self, the program and its arguments as a child, with an order, and waits
 // until the copy is open. It ends with ctx.
 func Start(ctx context.Context, self []string, o Order) (*Process, State, error) {
-	p := &Process{opened: make(chan State, 1), written: make(chan struct{}), exited: make(chan struct{})}
+	p := &Process{opened: make(chan State, 1), finished: make(chan struct{}), complete: make(chan struct{}), exited: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, self[0], self[1:]...)
 	p.cmd.Stderr = &p.log
 	p.cmd.SysProcAttr = group()
@@ -101,7 +103,10 @@ func (p *Process) listen(stdout io.Reader) {
 			p.stopped.Store(true)
 		case e.Done != nil && p.done == nil:
 			p.done = e.Done
-			close(p.written)
+			close(p.finished)
+		case e.Written != nil && p.written == nil:
+			p.written = e.Written
+			close(p.complete)
 		case e.Failed != nil:
 			p.failed = e.Failed
 			p.stopped.Store(true)
@@ -123,18 +128,17 @@ func (p *Process) Send(e raftlog.Entry) {
 // Stopped says that the child takes no further entry.
 func (p *Process) Stopped() bool { return p.stopped.Load() }
 
-// Finish says that no entry follows, and waits until the file is complete. That it is on
-// the disk, too, Wait tells.
+// Finish says that no entry follows, and waits until the file can be read. That it has its
+// hash and is on the disk, Wait tells.
 func (p *Process) Finish(ctx context.Context) (*Done, error) {
-	p.out.Write(appendHead(nil, raftlog.Entry{}, typeEnd))
-	p.out.Flush()
+	p.end()
 	select {
-	case <-p.written:
+	case <-p.finished:
 	case <-p.exited:
 	}
 	// Both have happened when the child was quick: what was done is said before the end.
 	select {
-	case <-p.written:
+	case <-p.finished:
 		return p.done, nil
 	default:
 		p.stdin.Close()
@@ -142,14 +146,26 @@ func (p *Process) Finish(ctx context.Context) (*Done, error) {
 	}
 }
 
-// Wait waits until the file is on the disk and the child has ended.
-func (p *Process) Wait(ctx context.Context) error {
+// end sends a frame of typeEnd. A child that is gone says why.
+func (p *Process) end() {
+	p.out.Write(appendHead(nil, raftlog.Entry{}, typeEnd))
+	p.out.Flush()
+}
+
+// Wait says that the file was looked at, and waits until it is complete and on the disk
+// and the child has ended.
+func (p *Process) Wait(ctx context.Context) (*Written, error) {
+	p.end()
+	select {
+	case <-p.complete:
+	case <-p.exited:
+	}
 	p.stdin.Close() // earlier it would say that nobody waits for the file
 	<-p.exited
-	if p.done == nil || p.ended != nil || p.garbled != nil {
-		return p.why(ctx)
+	if p.done == nil || p.written == nil || p.ended != nil || p.garbled != nil {
+		return nil, p.why(ctx)
 	}
-	return nil
+	return p.written, nil
 }
 
 // Kill ends the child and waits for its end.

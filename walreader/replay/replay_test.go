@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -152,10 +153,11 @@ func TestAQuickChildHasDoneIt(t *testing.T) {
 	for range 8 { // of two things that have happened, a select takes either
 		in, stdin := io.Pipe()
 		in.Close()
-		p := &Process{stdin: stdin, out: bufio.NewWriter(stdin), written: gone, exited: gone, done: &Done{Size: 5}}
-		done, err := p.Finish(t.Context())
-		if err = errors.Join(err, p.Wait(t.Context())); err != nil || done.Size != 5 {
-			t.Fatalf("%+v, %v", done, err)
+		p := &Process{stdin: stdin, out: bufio.NewWriter(stdin), finished: gone, complete: gone, exited: gone, done: &Done{}, written: &Written{Size: 5}}
+		_, err := p.Finish(t.Context())
+		written, ended := p.Wait(t.Context())
+		if err = errors.Join(err, ended); err != nil || written.Size != 5 {
+			t.Fatalf("%+v, %v", written, err)
 		}
 	}
 }
@@ -226,8 +228,6 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// TestBucketsInBucketsAreCopied saves a database to which another program added a bucket
-// with one in it.
 // TestAChildWithoutAParentLeavesNothing ends the input behind the last entry, as it ends when
 // the parent is killed while the file is being written.
 func TestAChildWithoutAParentLeavesNothing(t *testing.T) {
@@ -256,6 +256,8 @@ func TestAChildWithoutAParentLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestBucketsInBucketsAreCopied saves a database to which another program added a bucket
+// with one in it.
 func TestBucketsInBucketsAreCopied(t *testing.T) {
 	work, out := filepath.Join(t.TempDir(), "work"), filepath.Join(t.TempDir(), "out")
 	db, err := bbolt.Open(work, 0o600, nil)
@@ -273,13 +275,18 @@ func TestBucketsInBucketsAreCopied(t *testing.T) {
 	if err = errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(out)
+	looked := make(chan struct{})
+	made, err := createFiles(work, out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	if _, _, err := rewrite(work, f); err != nil {
+	written, err := made.rewrite(work, 0, func() { go lookAt(t, out, looked) }, looked)
+	<-looked
+	if err != nil {
 		t.Fatal(err)
+	}
+	if is, err := os.Stat(out); err != nil || is.Size() != written.Size {
+		t.Errorf("%v, %v; said to have %d bytes", is, err, written.Size)
 	}
 	if left, err := os.ReadDir(filepath.Dir(work)); err != nil || len(left) > 0 {
 		t.Errorf("work files are left: %v, %v", left, err)
@@ -300,6 +307,21 @@ func TestBucketsInBucketsAreCopied(t *testing.T) {
 	})
 }
 
+// lookAt looks at a new file for a while, in which it must not change.
+func lookAt(t *testing.T, path string, looked chan<- struct{}) {
+	defer close(looked)
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer db.Close()
+	time.Sleep(50 * time.Millisecond)
+	if is, err := os.Stat(path); err != nil || is.Size()%int64(db.Info().PageSize) != 0 {
+		t.Errorf("the file grew while it was looked at: %v, %v", is, err)
+	}
+}
+
 // TestWhatAChildSaysIsNotTrusted starts children that say what no child says.
 func TestWhatAChildSaysIsNotTrusted(t *testing.T) {
 	// The others read their order and that no entry follows; the one that says nothing ends.
@@ -308,12 +330,14 @@ func TestWhatAChildSaysIsNotTrusted(t *testing.T) {
 		"nonsense": "cannot be read",
 		"":         "has ended",
 		`{"Opened":{}}\n{"Opened":{}}\n{"Opened":{}}`: "has ended",
+		`{"Opened":{}}\n{"Done":{}}`:                  "has ended",
 		`{"Opened":{}}\n{"Done":{}}\nnonsense`:        "cannot be read",
 	} {
 		p, _, err := Start(t.Context(), []string{"sh", "-c", "printf '" + said + "'" + waits[said == ""]}, Order{})
 		if p != nil {
 			_, err = p.Finish(t.Context())
-			err = errors.Join(err, p.Wait(t.Context()))
+			_, ended := p.Wait(t.Context())
+			err = errors.Join(err, ended)
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", said, err)

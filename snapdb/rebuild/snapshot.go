@@ -1,0 +1,103 @@
+package rebuild
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"errors"
+	"hash"
+	"io"
+)
+
+// A File is what a snapshot is written to. Its hash is computed of what can be read again.
+type File interface {
+	io.Writer
+	io.ReaderAt
+}
+
+// A Snapshot is a finished database that is written to a file, while its SHA-256, which
+// `etcdctl snapshot save` appends, is being computed.
+type Snapshot struct {
+	Size int64 // of the database, in bytes
+
+	out    File
+	summed chan summed
+}
+
+// summed is what came of summing.
+type summed struct {
+	sum hash.Hash
+	err error
+}
+
+// Snapshot writes the finished database. It needs the Writer no longer when it returns,
+// and is to be ended in any case.
+func (w *Writer) Snapshot(out File) (*Snapshot, error) {
+	s := &Snapshot{out: out, summed: make(chan summed, 1)}
+	written := &meter{out: out, total: make(chan int64, 1)}
+	go func() { s.summed <- sumBehind(out, written.total) }()
+	buffered := bufio.NewWriterSize(written, chunkBytes)
+	size, err := w.WriteTo(buffered)
+	err = errors.Join(err, buffered.Flush())
+	close(written.total)
+	s.Size = size
+	return s, err
+}
+
+// End waits for the hash and writes it behind the database. The size and the digest of
+// the whole are given.
+func (s *Snapshot) End() (size int64, digest []byte, err error) {
+	is := <-s.summed
+	if is.err != nil {
+		return s.Size, nil, is.err
+	}
+	hash := is.sum.Sum(nil)
+	n, err := s.out.Write(hash)
+	is.sum.Write(hash)
+	return s.Size + int64(n), is.sum.Sum(nil), err
+}
+
+// WriteSnapshotTo writes the finished database and its hash behind it, and gives the size
+// and the digest of both.
+func (w *Writer) WriteSnapshotTo(out File) (size int64, digest []byte, err error) {
+	s, err := w.Snapshot(out)
+	size, digest, ended := s.End()
+	return size, digest, errors.Join(err, ended)
+}
+
+// chunkBytes is what is written, and read again, at a time: it fits a processor's cache.
+const chunkBytes = 1 << 18
+
+// A meter tells how many bytes are written.
+type meter struct {
+	out     io.Writer
+	written int64
+	total   chan int64 // holds the newest number alone, so that no one waits to tell it
+}
+
+func (m *meter) Write(b []byte) (int, error) {
+	n, err := m.out.Write(b)
+	m.written += int64(n)
+	select {
+	case <-m.total:
+	default:
+	}
+	m.total <- m.written
+	return n, err
+}
+
+// sumBehind computes the digest of a file that grows: writing is several times as fast as
+// SHA-256, and who wrote a file can go on with it.
+func sumBehind(r io.ReaderAt, total <-chan int64) summed {
+	sum, chunk, at := sha256.New(), make([]byte, chunkBytes), int64(0)
+	for until := range total {
+		for at < until {
+			n, err := r.ReadAt(chunk[:min(until-at, chunkBytes)], at)
+			if err != nil && (n == 0 || !errors.Is(err, io.EOF)) {
+				return summed{err: err}
+			}
+			sum.Write(chunk[:n])
+			at += int64(n)
+		}
+	}
+	return summed{sum: sum}
+}
