@@ -116,14 +116,6 @@ func (c *Case) judge() {
 	c.Verdict = ofCase(verdicts, c.Complete())
 }
 
-// requests says what of a log is looked at beside its entries' indexes and terms.
-type requests bool
-
-const (
-	everyRequest requests = false
-	noRequest    requests = true
-)
-
 // An examination looks at one source.
 type examination struct {
 	src      *source.Source
@@ -139,7 +131,7 @@ type examination struct {
 	writes writeLog     // of that log
 	clock  LogClock     // of that log
 	chain  *walreader.Chain
-	look   requests                   // what of that log is looked at
+	upTo   uint64                     // of that log: index up to which requests are looked into
 	visit  func(raftlog.Entry, place) // told of each entry of that log, when not nil
 	snaps  []snapshot                 // by term and index
 	db     *database                  // the one that etcd would open; nil when none was read
@@ -154,7 +146,7 @@ type examination struct {
 }
 
 func newExamination(s *source.Source, opts Options) *examination {
-	return &examination{src: s, opts: opts, bucket: newRoster(), member: Member{
+	return &examination{src: s, opts: opts, upTo: everyRequest, bucket: newRoster(), member: Member{
 		Source: s.Path, Snapshots: []Snap{}, Leftovers: []Leftover{}, Startup: []Startup{}, NotExamined: []string{},
 		Membership: Membership{
 			Members: []MembershipMember{}, Removed: []ID{}, Removals: []Removal{}, Zombies: []MembershipMember{},

@@ -22,7 +22,7 @@ func (r *LogReading) AppliedTerm() uint64 {
 // FromTheBeginning says whether the log has every write that the store was ever made of,
 // from the first entry on: a restored member's log has not.
 func (r *LogReading) FromTheBeginning() bool {
-	// That older writes are not kept in memory says nothing about the log.
+	// That older writes are not kept in memory says nothing of the log.
 	return r.Log.Entries.First == 1 && !r.x.beganRestored()
 }
 
@@ -54,7 +54,16 @@ func SpliceOf(ctx context.Context, log *source.Source, db *source.File, limits L
 // may be missing.
 func layBeside(ctx context.Context, log *source.Source, db *source.File, cut bool, limits Limits) (r *LogReading, a *alignment, why string, err error) {
 	both := &source.Source{Path: log.Path, Kind: source.KindDataDir, DB: db, ByPlace: true, WAL: log.WAL, WALDir: log.WALDir}
-	if r, err = readLog(ctx, both, everyRequest, limits); err != nil {
+	// Later writes are not in the database, and there may be more of them than are kept.
+	upTo, err := consistentIndex(ctx, db)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	r, err = readLog(ctx, both, upTo, limits)
+	if err == nil && r.x.db != nil && r.x.db.meta.index > upTo { // of what remains of a damaged one
+		r, err = readLog(ctx, both, everyRequest, limits)
+	}
+	if err != nil {
 		return nil, nil, "", err
 	}
 	if r.NoRevisions != "" {

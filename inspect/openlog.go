@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 
@@ -65,18 +66,18 @@ func OpenLog(ctx context.Context, s *source.Source, limits Limits) (*LogReading,
 // entries are committed. What those ask for is not looked at: there are no statistics, no
 // timeline, no clock and no keys of unapplied entries, and no revisions.
 func OpenLogs(ctx context.Context, sources []*source.Source, limits Limits) ([]*LogReading, error) {
-	rs, err := readLogs(ctx, sources, noRequest, limits)
+	rs, err := readLogs(ctx, sources, 0, limits)
 	for _, r := range rs {
 		r.NoRevisions = "not asked for"
 	}
 	return rs, err
 }
 
-func readLogs(ctx context.Context, sources []*source.Source, look requests, limits Limits) ([]*LogReading, error) {
+func readLogs(ctx context.Context, sources []*source.Source, upTo uint64, limits Limits) ([]*LogReading, error) {
 	var rs []*LogReading
 	var all []*examination
 	for _, s := range sources {
-		r, err := readLog(ctx, s, look, limits)
+		r, err := readLog(ctx, s, upTo, limits)
 		if err != nil {
 			return nil, err
 		}
@@ -89,14 +90,18 @@ func readLogs(ctx context.Context, sources []*source.Source, look requests, limi
 	return rs, nil
 }
 
-// readLog reads what one source says.
-func readLog(ctx context.Context, s *source.Source, look requests, limits Limits) (*LogReading, error) {
+// everyRequest is the bound of a log whose requests are all looked into. With a lower one
+// there are no statistics, no timeline and no clock: they are of the whole.
+const everyRequest = math.MaxUint64
+
+// readLog reads what one source says, and looks into requests up to an index.
+func readLog(ctx context.Context, s *source.Source, upTo uint64, limits Limits) (*LogReading, error) {
 	if len(s.WAL) == 0 {
 		return nil, fmt.Errorf("%s: %w", s.Path, ErrNoLog)
 	}
 	x := newExamination(s, Options{Limits: limits.orDefault()})
 	r := &LogReading{x: x}
-	x.visit, x.look = r.visit, look
+	x.visit, x.upTo = r.visit, upTo
 	if err := x.examineLog(ctx); err != nil {
 		return nil, err
 	}

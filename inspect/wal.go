@@ -33,7 +33,7 @@ func (x *examination) examineLog(ctx context.Context) error {
 	x.chain = walreader.NewChain(segments)
 	g := newGathering(x)
 	options := raftlog.Options{Reader: walreader.Options{MaxFaults: x.opts.Limits.PerCode + 1, OnFault: x.trace.fault}, Visit: g.visit}
-	if x.look == everyRequest {
+	if x.upTo == everyRequest {
 		options.Frame, options.Visit = g.frame, g.entry
 	}
 	log, err := raftlog.Summarize(ctx, x.chain, options)
@@ -44,7 +44,7 @@ func (x *examination) examineLog(ctx context.Context) error {
 	x.writes.trim()
 	x.log = log
 	x.describeLog()
-	if x.look == everyRequest {
+	if x.upTo == everyRequest {
 		w := x.member.WAL
 		w.Statistics = g.stats.finish(log)
 		w.Timeline, w.Statistics.Events = g.timeline.finish(log)
@@ -144,29 +144,34 @@ func (g *gathering) frame(f *walreader.Frame) error {
 	return nil
 }
 
-// visit goes on to an entry, without a look at its request.
-func (g *gathering) visit(e raftlog.Entry, at walreader.Position, _ bool) error {
-	for g.segment < len(g.x.chain.Segments)-1 && g.x.chain.Segments[g.segment].File != at.Segment {
-		g.segment++
-	}
-	if g.x.visit != nil {
-		g.x.visit(e, place{g.segment, at.Offset})
-	}
-	return nil
-}
-
+// entry takes what is kept of the whole log.
 func (g *gathering) entry(e raftlog.Entry, at walreader.Position, proven bool) error {
-	if err := g.visit(e, at, proven); err != nil {
-		return err
-	}
-	var r *raftlog.Request
-	if e.Type == raftlog.EntryNormal && g.request.Decode(e.Data) == nil {
-		r = &g.request
-	}
-	g.x.writes.entry(e, place{g.segment, at.Offset}, r)
+	r := g.take(e, at)
 	g.stats.entry(e, at, r)
 	g.x.clock.entry(e, at, r)
 	g.timeline.entry(e, at, g.segment, proven, r)
 	g.x.trace.entry(e, r)
 	return nil
+}
+
+// visit takes what is kept of a part of the log.
+func (g *gathering) visit(e raftlog.Entry, at walreader.Position, _ bool) error {
+	g.take(e, at)
+	return nil
+}
+
+// take notes what the entry writes, and gives its request, nil when that is not looked into.
+func (g *gathering) take(e raftlog.Entry, at walreader.Position) (r *raftlog.Request) {
+	for g.segment < len(g.x.chain.Segments)-1 && g.x.chain.Segments[g.segment].File != at.Segment {
+		g.segment++
+	}
+	if e.Index <= g.x.upTo && e.Type == raftlog.EntryNormal && g.request.Decode(e.Data) == nil {
+		r = &g.request
+	}
+	here := place{g.segment, at.Offset}
+	g.x.writes.entry(e, here, r)
+	if g.x.visit != nil {
+		g.x.visit(e, here)
+	}
+	return r
 }

@@ -399,6 +399,34 @@ func TestATwinOfTheBasesClusterIsRefused(t *testing.T) {
 	}
 }
 
+// A log may hold more writes behind the base than are kept in memory: those that the base has
+// must be held against it all the same.
+func TestALongLogIsHeldAgainstAnOldBase(t *testing.T) {
+	const n, shared = 300_000, 200
+	list := func(cluster string, n int) []any {
+		requests := make([]any, n)
+		for i := range requests {
+			requests[i] = put(fmt.Sprint("/", i%20), fmt.Sprint(cluster, i))
+		}
+		return requests
+	}
+	long := written(t, ownNode, ownCluster, history(t, list("one", n)...))
+	for cluster, outcome := range map[string]string{"one": Proven, "two": ""} {
+		base, err := roll(t, RollOptions{WALs: opened(t, written(t, ownNode, ownCluster, history(t, list(cluster, shared)...)))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := roll(t, RollOptions{Base: opened(t, base.Out)[0], WALs: opened(t, long), ToIndex: shared + 10})
+		if outcome == "" {
+			refusal(t, err, "did not lead to the base")
+			continue
+		}
+		if err != nil || !slices.ContainsFunc(r.Checks, func(c Check) bool { return c.What == "splice" && c.Outcome == outcome }) {
+			t.Errorf("%+v, %v", r.Checks, err)
+		}
+	}
+}
+
 // A leader that is cut off writes entries that nobody else has; others take their place.
 func TestTheLogOfALeaderThatWasCutOffGivesOnlyWhatWasCommitted(t *testing.T) {
 	entries := func(who string, n int, lost int) []*raftpb.Entry {
