@@ -144,7 +144,7 @@ tools: ## install what the optional steps use (Debian)
 	apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev etcd-server etcd-client shellcheck chromium
 
 release-tools: tools ## install what release-check uses (Debian)
-	apt-get install -q -y --no-install-recommends file lintian rpm qemu-user-static wine64 gcc-mingw-w64-x86-64 buildah
+	apt-get install -q -y --no-install-recommends file lintian rpm qemu-user-static wine64 gcc-mingw-w64-x86-64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross buildah
 
 full: ## verify, and a skip is a failure
 	$(MAKE) verify FULL=1
