@@ -8,9 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"go.etcd.io/bbolt"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -23,6 +25,7 @@ import (
 // Child is the program as a child: it takes an order and entries from in and ends when
 // that ends. The exit code is given.
 func Child(in io.Reader, out, log io.Writer) int {
+	signal.Ignore(syscall.SIGPIPE) // a parent that is gone is told in vain, and there is something to remove then
 	r := bufio.NewReaderSize(in, 1<<20)
 	line, err := r.ReadBytes('\n')
 	var o Order
@@ -40,10 +43,19 @@ func Child(in io.Reader, out, log io.Writer) int {
 		if !ok {
 			f = &Failure{Reason: ReasonFile, Text: err.Error()}
 		}
-		say(out, event{Failed: f})
+		c.say(event{Failed: f})
+		c.making.Lock() // not while files are removed
 		return 1
 	}
+	c.making.Lock()
 	return 0
+}
+
+// say tells the parent. When that is gone, so is what was made.
+func (c *child) say(e event) {
+	if say(c.out, e) != nil {
+		c.abandon()
+	}
 }
 
 // A child carries out one order.
@@ -172,7 +184,7 @@ func (c *child) obey(lg *zap.Logger) (err error) {
 		return err
 	}
 	state := s.state()
-	say(c.out, event{Opened: &state})
+	c.say(event{Opened: &state})
 	stopped := false
 	marks := c.order.Marks
 	for items := range c.batches {
@@ -188,7 +200,7 @@ func (c *child) obey(lg *zap.Logger) (err error) {
 				return err
 			}
 			if stopped = c.order.ToRevision > 0 && s.kv.Rev() >= c.order.ToRevision; stopped {
-				say(c.out, event{Stopped: true})
+				c.say(event{Stopped: true})
 			}
 		}
 	}
@@ -199,12 +211,12 @@ func (c *child) obey(lg *zap.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	written, err := c.write(func() { say(c.out, event{Done: done}) })
+	written, err := c.write(func() { c.say(event{Done: done}) })
 	if err != nil {
 		return err
 	}
 	c.told.Store(true)
-	say(c.out, event{Written: written})
+	c.say(event{Written: written})
 	return nil
 }
 
@@ -257,7 +269,7 @@ func (c *child) mark(s *store, marks []uint64, until uint64) ([]uint64, error) {
 		if err != nil {
 			return nil, err
 		}
-		say(c.out, event{Mark: &m})
+		c.say(event{Mark: &m})
 	}
 	return marks, nil
 }

@@ -122,9 +122,10 @@ type event struct {
 	Failed  *Failure `json:",omitempty"`
 }
 
-func say(w io.Writer, e event) {
+func say(w io.Writer, e event) error {
 	b, _ := json.Marshal(e) // strings and numbers alone
-	w.Write(append(b, '\n'))
+	_, err := w.Write(append(b, '\n'))
+	return err
 }
 
 // frameHead is the size of what stands before the data of a frame: its length, the

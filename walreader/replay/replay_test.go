@@ -228,31 +228,52 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// TestAChildWithoutAParentLeavesNothing ends the input behind the last entry, as it ends when
-// the parent is killed while the file is being written.
+// TestAChildWithoutAParentLeavesNothing leaves a child alone in the two ways in which it can
+// notice that: the input ends, as it does when the parent is killed, and what it says cannot be
+// said, which comes first when it is just then that it says something.
 func TestAChildWithoutAParentLeavesNothing(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	o := Order{Sweep: filepath.Join(dir, "scratch"), Out: filepath.Join(dir, "out.partial"), MaxLearners: 1, MinLeaseTTL: 2}
-	o.Work = filepath.Join(o.Sweep, "work.db")
-	if err := os.Mkdir(o.Sweep, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	order, err := json.Marshal(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	child := exec.Command(self, ChildCommand)
-	child.Stdin = bytes.NewReader(appendHead(append(order, '\n'), raftlog.Entry{}, typeEnd))
-	said, err := child.Output()
-	if child.ProcessState.ExitCode() != 3 {
-		t.Errorf("%v, %s", err, said)
-	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("left: %v, %v", left, err)
+	for _, ends := range []bool{true, false} {
+		dir := t.TempDir()
+		o := Order{Sweep: filepath.Join(dir, "scratch"), Out: filepath.Join(dir, "out.partial"), MaxLearners: 1, MinLeaseTTL: 2}
+		o.Work = filepath.Join(o.Sweep, "work.db")
+		if err := os.Mkdir(o.Sweep, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		order, err := json.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, parent, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard, out, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parent.Write(appendHead(append(order, '\n'), raftlog.Entry{}, typeEnd)); err != nil {
+			t.Fatal(err)
+		}
+		if ends {
+			parent.Close()
+		} else {
+			heard.Close()
+		}
+		child := exec.Command(self, ChildCommand)
+		child.Stdin, child.Stdout = in, out
+		if err := child.Run(); child.ProcessState.ExitCode() != 3 {
+			t.Errorf("input ends: %t: %v", ends, err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("input ends: %t: left: %v, %v", ends, left, err)
+		}
+		for _, f := range []*os.File{in, parent, heard, out} {
+			f.Close()
+		}
 	}
 }
 
