@@ -29,18 +29,22 @@ type summed struct {
 	err error
 }
 
-// Snapshot writes the finished database. It needs the Writer no longer when it returns,
-// and is to be ended in any case.
+// Snapshot writes the finished database. It needs the Writer no longer when it returns.
 func (w *Writer) Snapshot(out File) (*Snapshot, error) {
 	s := &Snapshot{out: out, summed: make(chan summed, 1)}
 	written := &meter{out: out, total: make(chan int64, 1)}
 	go func() { s.summed <- sumBehind(out, written.total) }()
 	buffered := bufio.NewWriterSize(written, chunkBytes)
 	size, err := w.WriteTo(buffered)
-	err = errors.Join(err, buffered.Flush())
+	if err == nil {
+		err = buffered.Flush()
+	}
 	close(written.total)
+	if err != nil {
+		return nil, err
+	}
 	s.Size = size
-	return s, err
+	return s, nil
 }
 
 // End waits for the hash and writes it behind the database. The size and the digest of
@@ -60,8 +64,10 @@ func (s *Snapshot) End() (size int64, digest []byte, err error) {
 // and the digest of both.
 func (w *Writer) WriteSnapshotTo(out File) (size int64, digest []byte, err error) {
 	s, err := w.Snapshot(out)
-	size, digest, ended := s.End()
-	return size, digest, errors.Join(err, ended)
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.End()
 }
 
 // chunkBytes is what is written, and read again, at a time: it fits a processor's cache.
