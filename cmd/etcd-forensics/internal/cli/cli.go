@@ -148,12 +148,13 @@ func formatsKnown(cmd *cobra.Command) []string {
 
 // complain writes an error, and its hint, for people.
 func (p *program) complain(err error) {
-	message, more, _ := strings.Cut(err.Error(), "\n")
-	hint := ""
+	message, hint := err.Error(), ""
+	if first, names, ok := strings.Cut(message, suggestion); ok {
+		message, hint = first, "did you mean "+strings.Join(strings.Fields(names), " or ")
+	}
+	message = strings.Join(slices.Compact(strings.Split(strings.TrimSpace(message), "\n")), "; ") // of several that were joined
 	if h, ok := errors.AsType[hinted](err); ok {
 		hint = h.hint
-	} else if names := strings.Fields(strings.TrimPrefix(strings.TrimSpace(more), suggestion)); len(names) > 0 {
-		hint = "did you mean " + strings.Join(names, " or ")
 	}
 	fmt.Fprintf(p.streams.Err, "etcd-forensics: %s\n", report.Plain(message))
 	if hint != "" {
