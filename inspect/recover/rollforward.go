@@ -214,6 +214,10 @@ func (r *rolling) inRoom(ctx context.Context) (err error) {
 	} else if is.Size() != r.Size {
 		return fmt.Errorf("the file that was written has %d bytes, and %d were written", is.Size(), r.Size)
 	}
+	r.check("output", Proven, "read again: its HashKV is the one that etcd computed")
+	if n := len(r.logs.confStates(r.From.Index, r.To.Index)); n > 0 {
+		r.check("conf-state", Proven, fmt.Sprintf("%d snapshot records state the membership that the entries lead to", n))
+	}
 	return appear(part, r.Out)
 }
 
@@ -320,10 +324,6 @@ func (r *rolling) conclude(ctx context.Context, part string, done *replay.Done) 
 	}
 	if own != r.HashKV {
 		return fmt.Errorf("the file that was written has HashKV %+v, and etcd computed %+v", own, r.HashKV)
-	}
-	r.check("output", Proven, "read again: its HashKV is the one that etcd computed")
-	if n := len(r.logs.confStates(r.From.Index, r.To.Index)); n > 0 {
-		r.check("conf-state", Proven, fmt.Sprintf("%d snapshot records state the membership that the entries lead to", n))
 	}
 	return nil
 }

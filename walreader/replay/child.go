@@ -164,7 +164,38 @@ func (c *child) abandon() {
 func logger(w io.Writer) *zap.Logger {
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
 	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), zap.DPanicLevel)
-	return zap.New(core, zap.WithFatalHook(zapcore.WriteThenPanic))
+	return zap.New(core, zap.WithFatalHook(giveUp{}), zap.WithPanicHook(giveUp{}))
+}
+
+// A giveUp is why etcd's code would end a server.
+type giveUp struct {
+	message string
+	err     error // nil when none was logged with it
+}
+
+// OnWrite ends what led to a message, with a panic.
+func (giveUp) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
+	g := giveUp{message: entry.Message}
+	for _, f := range fields {
+		if err, ok := f.Interface.(error); ok {
+			g.err = err
+		}
+	}
+	panic(g)
+}
+
+func (g giveUp) Error() string { return g.message }
+
+// failedCommit is etcd's message when a transaction cannot be written, which says nothing of
+// the database or of entries (etcd v3.7.3, server/storage/backend/batch_tx.go, commit).
+const failedCommit = "failed to commit tx"
+
+// failure makes a failure of what etcd's code panicked with.
+func failure(r any, at uint64) *Failure {
+	if g, ok := r.(giveUp); ok && g.message == failedCommit && g.err != nil {
+		return &Failure{Reason: ReasonFile, Text: g.message + ": " + g.err.Error()}
+	}
+	return &Failure{Reason: ReasonApplier, Index: at, Text: fmt.Sprint("etcd's applier gives up: ", r)}
 }
 
 // obey applies all entries and writes the file. etcd's code panics when a store is not
@@ -173,11 +204,11 @@ func (c *child) obey(lg *zap.Logger) (err error) {
 	var s *store
 	defer func() {
 		if r := recover(); r != nil {
-			f := &Failure{Reason: ReasonApplier, Text: fmt.Sprint("etcd's applier gives up: ", r)}
+			at := uint64(0)
 			if s != nil {
-				f.Index = s.at
+				at = s.at
 			}
-			err = f
+			err = failure(r, at)
 		}
 	}()
 	if s, err = c.open(lg); err != nil {

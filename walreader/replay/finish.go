@@ -57,7 +57,10 @@ func (fs files) rewrite(work string, pageSize int, readable func(), looked <-cha
 	readable()
 	var synced sync.WaitGroup
 	var syncErr error
-	synced.Go(func() { syncErr = errors.Join(os.Remove(work), fs.out.Sync()) })
+	synced.Go(func() {
+		os.Remove(work) // where that is in use, it goes with the folder
+		syncErr = fs.out.Sync()
+	})
 	<-looked
 	written = &Written{}
 	written.Size, written.SHA256, err = snapshot.End()

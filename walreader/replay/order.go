@@ -96,6 +96,7 @@ const (
 	ReasonEntry     Reason = "entry"           // it cannot be decoded
 	ReasonApplier   Reason = "applier"         // etcd's code gave up
 	ReasonFile      Reason = "file"            // reading or writing the copy failed
+	ReasonEnded     Reason = "ended"           // the child was ended, and did not say why
 )
 
 // A Failure is why a child gave up, and at which entry.

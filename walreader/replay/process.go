@@ -190,10 +190,14 @@ func (p *Process) why(ctx context.Context) error {
 	if p.garbled != nil {
 		text += ": what it said cannot be read: " + p.garbled.Error()
 	}
-	if w := p.log.words(); w != "" {
-		text += ": " + w
+	words, applier := p.log.words()
+	if words != "" {
+		text += ": " + words
 	}
-	return &Failure{Reason: ReasonApplier, Text: text}
+	if applier {
+		return &Failure{Reason: ReasonApplier, Text: text}
+	}
+	return &Failure{Reason: ReasonEnded, Text: text}
 }
 
 // lastBytes keeps the begin and the end of what is written to it.
@@ -214,21 +218,25 @@ func (l *lastBytes) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// words gives the line that says why a Go program ended.
-func (l *lastBytes) words() string {
+// words gives the line that says why a Go program ended, and whether it was code that
+// gave up, and not the system that ended it or let it have no more memory.
+func (l *lastBytes) words() (line string, gaveUp bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for line := range strings.Lines(string(l.bytes)) {
 		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
-			return line
+		if strings.HasPrefix(line, "panic: ") {
+			return line, true
+		}
+		if strings.HasPrefix(line, "fatal error: ") {
+			return line, false
 		}
 		var entry struct{ Msg, Error string }
 		if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg != "" {
-			return strings.TrimSuffix(entry.Msg+": "+entry.Error, ": ")
+			return strings.TrimSuffix(entry.Msg+": "+entry.Error, ": "), true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // IsFailure gives the failure in an error.

@@ -360,8 +360,49 @@ func TestWhatAChildSaysIsNotTrusted(t *testing.T) {
 			_, ended := p.Wait(t.Context())
 			err = errors.Join(err, ended)
 		}
-		if err == nil || !strings.Contains(err.Error(), want) {
+		if f, ok := IsFailure(err); !ok || !strings.Contains(err.Error(), want) || f.Reason != ReasonEnded {
 			t.Errorf("%q: %v", said, err)
 		}
 	}
+}
+
+// Whether base and log are to be blamed for a child's end is told by what it said.
+func TestWhoIsBlamedForAnEnd(t *testing.T) {
+	for said, want := range map[string]Reason{
+		"": ReasonEnded,
+		"fatal error: runtime: out of memory\n\ngoroutine 1": ReasonEnded,
+		"panic: page 7 already freed\n\ngoroutine 1":         ReasonApplier,
+		`{"level":"fatal","msg":"index is not as it was"}`:   ReasonApplier,
+	} {
+		p := &Process{}
+		p.log.Write([]byte(said))
+		if f, _ := IsFailure(p.why(t.Context())); f.Reason != want {
+			t.Errorf("%q: %s", said, f.Reason)
+		}
+	}
+}
+
+// A copy that cannot be written says nothing of what is applied to it.
+func TestACopyThatCannotBeWritten(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	limited := []string{"sh", "-c", `ulimit -f 4096 && exec "$0" "$@"`, self, ChildCommand} // in blocks of 512 bytes
+	p, _, err := Start(t.Context(), limited, Order{Work: filepath.Join(t.TempDir(), "work"), MaxLearners: 1, MinLeaseTTL: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(100) {
+		data, err := proto.Marshal(&pb.InternalRaftRequest{Header: &pb.RequestHeader{ID: i}, Put: &pb.PutRequest{Key: []byte("k"), Value: make([]byte, 1<<20)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Send(raftlog.Entry{Index: i + 1, Term: 1, Data: data})
+	}
+	_, err = p.Finish(t.Context())
+	if f, ok := IsFailure(err); !ok || f.Reason != ReasonFile || !strings.HasPrefix(f.Text, failedCommit+": ") {
+		t.Errorf("%+v", err)
+	}
+	p.Wait(t.Context())
 }
