@@ -38,6 +38,7 @@ type store struct {
 	pending       int    // bytes of entries since the last commit
 	confStates    []ConfState
 	counts        Counts
+	marked        *Mark // the last one
 
 	watched *Change
 	seen    int64 // revision that the watched key had last; 0 when it was not there
@@ -149,13 +150,17 @@ func (s *store) state() State {
 	return State{Index: s.applied, Term: s.term, Revision: s.kv.Rev(), CompactRevision: compact}
 }
 
-// mark computes HashKV.
+// mark computes HashKV, once for an entry: the last one is marked again at the end.
 func (s *store) mark() (Mark, error) {
+	if s.marked != nil && s.marked.Index == s.applied {
+		return *s.marked, nil
+	}
 	hash, _, err := s.kv.HashStorage().HashByRev(0)
 	if err != nil {
 		return Mark{}, err
 	}
-	return Mark{State: State{Index: s.applied, Term: s.term, Revision: hash.Revision, CompactRevision: hash.CompactRevision}, Hash: hash.Hash}, nil
+	s.marked = &Mark{State: State{Index: s.applied, Term: s.term, Revision: hash.Revision, CompactRevision: hash.CompactRevision}, Hash: hash.Hash}
+	return *s.marked, nil
 }
 
 // look notes which revision the watched key has, and whether that has changed.
