@@ -334,6 +334,8 @@ func runRecovered(t *testing.T, args []string) (o outcome) {
 	var out, errs bytes.Buffer
 	o.exit = cli.Run(t.Context(), cli.Streams{Out: &out, Err: &errs}, args)
 	o.out, o.stderr = out.Bytes(), errs.Bytes()
+	// cobra holds on to every program whose flags have completions, and that to its streams.
+	out, errs = bytes.Buffer{}, bytes.Buffer{}
 	return o
 }
 
