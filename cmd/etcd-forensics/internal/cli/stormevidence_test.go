@@ -152,8 +152,9 @@ func smallStore(t testing.TB, path string) []byte {
 	}
 	defer to.Close()
 	err = from.View(func(r *bbolt.Tx) error {
-		return to.Update(func(w *bbolt.Tx) error {
-			return r.ForEach(func(bucket []byte, b *bbolt.Bucket) error {
+		return r.ForEach(func(bucket []byte, b *bbolt.Bucket) error {
+			// One transaction each: bbolt lays out several buckets in the order of a map.
+			return to.Update(func(w *bbolt.Tx) error {
 				made, err := w.CreateBucket(bucket)
 				if err != nil {
 					return err
