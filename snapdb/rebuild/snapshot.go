@@ -17,8 +17,7 @@ type File interface {
 // A Snapshot is a finished database that is written to a file, while its SHA-256, which
 // `etcdctl snapshot save` appends, is being computed.
 type Snapshot struct {
-	Size int64 // of the database, in bytes
-
+	size   int64 // of the database, in bytes
 	out    File
 	summed chan summed
 }
@@ -43,7 +42,7 @@ func (w *Writer) Snapshot(out File) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Size = size
+	s.size = size
 	return s, nil
 }
 
@@ -52,12 +51,12 @@ func (w *Writer) Snapshot(out File) (*Snapshot, error) {
 func (s *Snapshot) End() (size int64, digest []byte, err error) {
 	is := <-s.summed
 	if is.err != nil {
-		return s.Size, nil, is.err
+		return s.size, nil, is.err
 	}
 	hash := is.sum.Sum(nil)
 	n, err := s.out.Write(hash)
 	is.sum.Write(hash)
-	return s.Size + int64(n), is.sum.Sum(nil), err
+	return s.size + int64(n), is.sum.Sum(nil), err
 }
 
 // WriteSnapshotTo writes the finished database and its hash behind it, and gives the size

@@ -33,14 +33,14 @@ type files struct {
 	out  *os.File // what that is written to, with its hash
 }
 
-func createFiles(work, out string) (fs files, err error) {
-	if fs.anew, err = os.OpenFile(work+".anew", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
-		return fs, err
+func createFiles(work, out string) (made files, err error) {
+	if made.anew, err = os.OpenFile(work+".anew", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		return made, err
 	}
-	if fs.out, err = os.OpenFile(out, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
-		return fs, errors.Join(err, fs.anew.Close(), os.Remove(fs.anew.Name()))
+	if made.out, err = os.OpenFile(out, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+		return made, errors.Join(err, made.anew.Close(), os.Remove(made.anew.Name()))
 	}
-	return fs, nil
+	return made, nil
 }
 
 // rewrite writes a database anew to a new file as a snapshot, with its hash behind it, and
@@ -48,9 +48,9 @@ func createFiles(work, out string) (fs files, err error) {
 // when it has been looked at: a file that changes while it is read proves nothing. The work
 // files are gone before the new one is brought to the disk: a file system may bring there
 // all that is not yet, which nobody needs of them. A page size of 0 is that of the copy.
-func (fs files) rewrite(work string, pageSize int, readable func(), looked <-chan struct{}) (written *Written, err error) {
-	defer func() { err = errors.Join(err, fs.out.Close()) }()
-	snapshot, err := fs.copy(work, pageSize)
+func (f files) rewrite(work string, pageSize int, readable func(), looked <-chan struct{}) (written *Written, err error) {
+	defer func() { err = errors.Join(err, f.out.Close()) }()
+	snapshot, err := f.copy(work, pageSize)
 	if err != nil {
 		return nil, err
 	}
@@ -59,25 +59,25 @@ func (fs files) rewrite(work string, pageSize int, readable func(), looked <-cha
 	var syncErr error
 	synced.Go(func() {
 		os.Remove(work) // where that is in use, it goes with the folder
-		syncErr = fs.out.Sync()
+		syncErr = f.out.Sync()
 	})
 	<-looked
 	written = &Written{}
 	written.Size, written.SHA256, err = snapshot.End()
 	synced.Wait()
-	return written, errors.Join(err, syncErr, fs.out.Sync())
+	return written, errors.Join(err, syncErr, f.out.Sync())
 }
 
 // copy fills a new database bucket by bucket in key order and writes that out. etcd's own
 // defragmentation fills several buckets in one transaction, and bbolt lays those out in
 // the order of a map, which differs from run to run.
-func (fs files) copy(work string, pageSize int) (snapshot *rebuild.Snapshot, err error) {
-	defer os.Remove(fs.anew.Name())
-	w, err := fill(work, fs.anew, pageSize)
+func (f files) copy(work string, pageSize int) (snapshot *rebuild.Snapshot, err error) {
+	defer os.Remove(f.anew.Name())
+	w, err := fill(work, f.anew, pageSize)
 	if err != nil {
 		return nil, err
 	}
-	snapshot, err = w.Snapshot(fs.out)
+	snapshot, err = w.Snapshot(f.out)
 	return snapshot, errors.Join(err, w.Close())
 }
 
