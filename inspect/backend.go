@@ -322,6 +322,7 @@ func (x *examination) describeContent(be *Backend, d *database) {
 	if _, ok := d.bucket[keyspace.BucketKey]; ok {
 		rev, compact, scheduled, finished := d.revision(), d.meta.revision(), d.meta.scheduled, d.meta.finished
 		be.Revision, be.CompactRevision, be.ScheduledCompactRevision, be.FinishedCompactRevision = &rev, &compact, &scheduled, &finished
+		be.LastRecord = d.keys.Highest.Main
 		be.Keys = &Keys{Live: d.keys.Live, Revisions: d.keys.Revisions, Tombstones: d.keys.Tombstones}
 		if be.Complete {
 			be.HashKV = &HashKV{Hash: d.keys.Hash, Revision: rev, CompactRevision: compact}

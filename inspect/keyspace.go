@@ -20,6 +20,7 @@ type Keyspace struct {
 	Bucket          int // bucket key in Tree.Buckets
 	Rows            *scan.Rows
 	Revision        int64 // the newest, as etcd computes it at start
+	LastRecord      int64 // revision of the newest record, which a compaction may have left below it; 0 for none
 	CompactRevision int64 // the scheduled one when it is higher; -1 when nothing was ever compacted
 
 	x *examination
@@ -50,7 +51,7 @@ func OpenKeyspace(ctx context.Context, s *source.Source, limits Limits) (*Keyspa
 	last, _ := keyspace.DecodeRevision(rows.Last())
 	return &Keyspace{
 		File: d.file.Path, DB: d.db, Tree: d.tree, Bucket: key, Rows: rows,
-		Revision: newestRevision(last.Main, d.meta), CompactRevision: d.meta.revision(), x: x, d: d,
+		Revision: newestRevision(last.Main, d.meta), LastRecord: last.Main, CompactRevision: d.meta.revision(), x: x, d: d,
 	}, nil
 }
 

@@ -42,6 +42,7 @@ type Backend struct {
 	ConfState       *ConfState `json:"confState"`
 
 	Revision                 *int64  `json:"revision"`                 // as etcd computes it at start
+	LastRecord               int64   `json:"-"`                        // revision of the newest record, by which restoring raises; 0 for none
 	CompactRevision          *int64  `json:"compactRevision"`          // -1 when nothing was ever compacted
 	ScheduledCompactRevision *int64  `json:"scheduledCompactRevision"` // -1 likewise
 	FinishedCompactRevision  *int64  `json:"finishedCompactRevision"`  // -1 likewise

@@ -115,11 +115,7 @@ func planFacts(p *restore.Plan) []string {
 	if p.File.SHA256 != nil {
 		facts = append(facts, "SHA-256 of the file "+*p.File.SHA256)
 	}
-	revision := fmt.Sprintf("revision %d", p.Revision.Source)
-	if p.Revision.Bump > 0 {
-		revision += fmt.Sprintf(", raised to %d", p.Revision.Source+int64(p.Revision.Bump))
-	}
-	return append(facts, revision)
+	return append(facts, "revision "+planRevision(p))
 }
 
 func viewStep(item planItem) htmlStep {

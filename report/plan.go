@@ -132,7 +132,7 @@ func planRevision(p *restore.Plan) string {
 	case !p.RevisionKnown():
 		return "cannot be told before the new database has been made"
 	case r.Bump > 0:
-		return fmt.Sprintf("%d, raised to %d", r.Source, r.Source+int64(r.Bump))
+		return fmt.Sprintf("%d, raised to %d", r.Source, r.Restored)
 	}
 	return fmt.Sprint(r.Source)
 }

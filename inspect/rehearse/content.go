@@ -31,6 +31,11 @@ func (h *rehearsal) compareContent(ctx context.Context) error {
 		return err
 	}
 	h.promise.tally = tally
+	k, err := inspect.OpenKeyspace(ctx, h.promise.source, inspect.DefaultLimits)
+	if err != nil {
+		return err
+	}
+	h.promise.newest = k.LastRecord
 	all := make([]held, len(h.receipt.Members))
 	turns := make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)) // each reads with two
 	var wg sync.WaitGroup
@@ -73,7 +78,10 @@ func (h *rehearsal) compareContent(ctx context.Context) error {
 
 // promised is the revision at which the restored cluster begins.
 func (h *rehearsal) promised() int64 {
-	return h.promise.revision + int64(h.plan.Revision.Bump)
+	if h.plan.Revision.Bump > 0 {
+		return h.promise.newest + int64(h.plan.Revision.Bump)
+	}
+	return h.promise.revision
 }
 
 // read reads what a member holds.

@@ -1,7 +1,10 @@
 package rehearse_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +15,8 @@ import (
 	"testing"
 
 	"go.etcd.io/bbolt"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
@@ -259,4 +264,62 @@ func TestMadeDatabasesAreRehearsed(t *testing.T) {
 			wantProven(t, r, 1, rehearse.CheckMade)
 		})
 	}
+}
+
+// TestABumpCountsFromTheNewestRecord: a compaction of 3.4 at the revision of a deletion takes
+// that away, too, so that the newest record is older than the store. etcd raises the
+// revision of that record at a restore.
+func TestABumpCountsFromTheNewestRecord(t *testing.T) {
+	db := filepath.Join(copied(t, "healthy-3.4", "m1"), "member", "snap", "db")
+	const deleted = 2 // revisions that nothing is left of: a key was put and deleted
+	before := compactedAtHead(t, db, deleted)
+	c, sources := examine(t, db)
+	if b := c.Members[0].Backend; *b.Revision != before+deleted || b.LastRecord > before {
+		t.Fatalf("at revision %d with records up to %d; it was at %d", *b.Revision, b.LastRecord, before)
+	}
+	p := restore.New(c, restore.Options{EtcdVersion: "3.4.27", Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"http://10.0.0.1:2380"}}}})
+	if p.Refused != nil || p.Revision.Restored <= p.Revision.Highest || p.Revision.Restored != c.Members[0].Backend.LastRecord+int64(p.Revision.Bump) {
+		t.Fatalf("%v, %+v", p.Refused, p.Revision)
+	}
+	r := rehearsed(t, c, p, sources, rehearse.Options{})
+	if r.Outcome != rehearse.Proven || r.Members[0].Revision != p.Revision.Restored+1 { // one key is written
+		t.Errorf("%s: %s; %d of %+v", r.Outcome, r.Why, r.Members[0].Revision, p.Revision)
+	}
+}
+
+// compactedAtHead leaves of a database what 3.4 leaves of it when revisions that delete
+// follow and the last of them is compacted, and gives the revision that it was at.
+func compactedAtHead(t *testing.T, path string, revisions int64) (newest int64) {
+	t.Helper()
+	fixtures.Edit(t, path, func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte("key"))
+		latest := map[string][]byte{}
+		var gone [][]byte
+		err := b.ForEach(func(k, v []byte) error {
+			var kv mvccpb.KeyValue
+			if err := proto.Unmarshal(v, &kv); err != nil {
+				return err
+			}
+			k = bytes.Clone(k)
+			if old := latest[string(kv.Key)]; old != nil {
+				gone = append(gone, old)
+			}
+			latest[string(kv.Key)] = k
+			newest = int64(binary.BigEndian.Uint64(k))
+			if len(k) > 17 {
+				gone = append(gone, k)
+				delete(latest, string(kv.Key))
+			}
+			return nil
+		})
+		for _, k := range gone {
+			err = errors.Join(err, b.Delete(k))
+		}
+		mark := append(binary.BigEndian.AppendUint64(nil, uint64(newest+revisions)), '_', 0, 0, 0, 0, 0, 0, 0, 0)
+		for _, name := range []string{"scheduledCompactRev", "finishedCompactRev"} {
+			err = errors.Join(err, tx.Bucket([]byte("meta")).Put([]byte(name), mark))
+		}
+		return err
+	})
+	return newest
 }

@@ -69,6 +69,7 @@ type promise struct {
 	source   *source.Source // that holds the content
 	of       string         // what that is, when it is not the evidence
 	revision int64          // of the content
+	newest   int64          // that of its newest record, which a bump is added to
 	hashKV   *inspect.HashKV
 	tally    *query.Tally
 	alarms   []inspect.Alarm

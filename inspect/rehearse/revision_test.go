@@ -34,8 +34,8 @@ func TestRevisionsGoOnFromThePromise(t *testing.T) {
 		{"too low", 109, nil, 1, true, StateFailed, ""},
 	} {
 		h := &rehearsal{
-			plan: &restore.Plan{Revision: restore.Revision{Source: 100, Bump: 10}}, receipt: &Receipt{},
-			promise: promise{revision: 100, leases: test.leases}, wrote: test.wrote,
+			plan: &restore.Plan{Revision: restore.Revision{Source: 105, Bump: 10}}, receipt: &Receipt{},
+			promise: promise{revision: 105, newest: 100, leases: test.leases}, wrote: test.wrote,
 		}
 		h.checkRevision("n1", &held{revision: test.revision, later: test.later})
 		if c := h.receipt.Checks[0]; c.State != test.state || c.Reason != test.reason || c.Expected != "110" {

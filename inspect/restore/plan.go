@@ -101,9 +101,13 @@ type Member struct {
 
 // Revision says how revisions go on.
 type Revision struct {
-	Source  int64  `json:"source"`  // of what is restored
-	Highest int64  `json:"highest"` // that a client may have seen
-	Bump    uint64 `json:"bump"`    // added to Source; 0 for none
+	Source  int64 `json:"source"`  // of what is restored
+	Highest int64 `json:"highest"` // that a client may have seen
+	// Bump is what --bump-revision adds to the revision of the newest record, which is below
+	// Source where a compaction has removed the newest records (etcd v3.7.3,
+	// etcdutl/snapshot/v3_snapshot.go, modifyLatestRevision); 0 for none.
+	Bump     uint64 `json:"bump"`
+	Restored int64  `json:"restored"` // at which the restored store begins
 }
 
 // A Host is one machine, with what is to be done on it.
@@ -229,13 +233,13 @@ func (p *Plan) RevisionKnown() bool {
 	return p.Way != WaySalvage && (p.Way != WayRollForward || p.Base != "")
 }
 
-// revisionToBe says what the revision must be in the end, where raised is added to it.
-func (p *Plan) revisionToBe(raised uint64) string {
+// revisionToBe says what the revision must be in the end.
+func (p *Plan) revisionToBe() string {
 	switch {
 	case p.RevisionKnown():
-		return fmt.Sprintf("the revision is %d or a little more", p.Revision.Source+int64(raised))
-	case raised > 0:
-		return fmt.Sprintf("the revision is that of the new database and %d, or a little more", raised)
+		return fmt.Sprintf("the revision is %d or a little more", p.Revision.Restored)
+	case p.Revision.Bump > 0:
+		return fmt.Sprintf("the revision is that of the new database and %d, or a little more", p.Revision.Bump)
 	}
 	return "the revision is that of the new database or a little more"
 }

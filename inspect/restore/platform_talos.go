@@ -80,7 +80,7 @@ func (t talosLinux) hosts(b *builder) *refusal {
 	}, {
 		Why:   "the content must be that of the evidence",
 		Argv:  append([]string{"sh", "-c", atLeastResourceVersion, fmt.Sprint(p.Revision.Source)}, "kubectl", "get", "--raw=/api/v1/namespaces?limit=1"),
-		Check: p.revisionToBe(0),
+		Check: p.revisionToBe(),
 		IfNot: "talosctl -n " + at(first) + " logs etcd shows which file was restored",
 	}})...)
 	steps = append(steps, b.phase(PhaseResume, []Step{{

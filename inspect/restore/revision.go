@@ -20,6 +20,7 @@ func (b *builder) bump() {
 	r := &b.p.Revision
 	r.Source = deref(b.backend().Revision)
 	r.Highest = b.highestRevision()
+	r.Restored = r.Source
 	if b.platform.revisions != "" {
 		b.p.warn("revisions", b.platform.revisions, b.restartWhat())
 		return
@@ -45,7 +46,9 @@ func (b *builder) bump() {
 			"restart every API server, controller, scheduler, kubelet and operator after the restore, or use a version that has --bump-revision (3.4.27, 3.5.10)")
 		return
 	}
-	r.Bump = uint64(r.Highest-r.Source) + margin
+	newest := b.backend().LastRecord
+	r.Restored = r.Highest + margin
+	r.Bump = uint64(r.Restored - newest)
 	if needs != "" {
 		b.p.warn("version", fmt.Sprintf("--bump-revision and --mark-compacted need %s of etcd %s or later", b.version.restoreTool(), needs), "see "+b.version.restoreTool()+" version")
 		if b.version.Minor == 4 {

@@ -378,7 +378,7 @@ const atLeastRevision = `r=$("$@" | sed -n 's/^"Revision" : //p'); echo "revisio
 // verify asks the new cluster what it is.
 func (b *builder) verify(m *Member) []Step {
 	p := b.p
-	revision := strconv.FormatInt(p.Revision.Source+int64(p.Revision.Bump), 10)
+	revision := strconv.FormatInt(p.Revision.Restored, 10)
 	steps := []Step{{
 		Why:    "the server must be up and have a leader",
 		Argv:   b.client(m, "endpoint", "health"),
@@ -394,7 +394,7 @@ func (b *builder) verify(m *Member) []Step {
 	}, {
 		Why:   "the content must be that of the evidence",
 		Argv:  append([]string{"sh", "-c", atLeastRevision, revision}, b.client(m, "endpoint", "status", "--write-out=fields")...),
-		Check: p.revisionToBe(p.Revision.Bump),
+		Check: p.revisionToBe(),
 		IfNot: "stop etcd before anything writes to it",
 	}, {
 		Why:   "alarms survive a restore",
