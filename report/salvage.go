@@ -106,7 +106,7 @@ const linesShown = 20
 // Salvage writes what was recovered and what was lost for people.
 func Salvage(w io.Writer, r *recover.Result) error {
 	t := &textWriter{w: w}
-	t.printf("%s: %s of bucket key, %s, %s, up to revision %d\n", Plain(r.Out), plural(r.Records, "record"), plural(r.Keys, "live key"),
+	t.printf("%s: %s of bucket key, %s, %s, at revision %d\n", Plain(r.Out), plural(r.Records, "record"), plural(r.Keys, "live key"),
 		plural(int64(r.Buckets), "bucket"), r.Revision)
 	t.printf("read by %s of %s\n", Plain(r.Origin), Plain(r.File))
 	if len(r.Mended) > 0 {

@@ -44,12 +44,13 @@ type Result struct {
 	Origin string // of the tree that was used
 	Mended []page.ID
 
-	Revision, CompactRevision int64 // -1 when never compacted
-	CompactionKnown           bool
-	Index                     uint64
-	Records                   int64 // of bucket key
-	Keys                      int64 // live
-	Buckets                   int
+	Revision        int64 // as etcd computes it at start
+	CompactRevision int64 // -1 when never compacted
+	CompactionKnown bool
+	Index           uint64
+	Records         int64 // of bucket key
+	Keys            int64 // live
+	Buckets         int
 
 	Lost         []Loss
 	Missing      []Span // of revisions above the compact revision, the first of them

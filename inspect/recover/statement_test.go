@@ -2,6 +2,7 @@ package recover_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -56,6 +57,29 @@ func keyValue(tb testing.TB, value string) keyspace.KeyValue {
 		tb.Fatal(err)
 	}
 	return kv
+}
+
+// TestWhatIsSaidOfTheNewFileIsTrueOfIt: of a store whose newest records a compaction has
+// removed, and under the name that the file gets.
+func TestWhatIsSaidOfTheNewFileIsTrueOfIt(t *testing.T) {
+	m := copyOf(t, "healthy-3.7", "m1")
+	beyond := revisionOf(t, m.order[len(m.order)-1]).Main + 7
+	fixtures.Edit(t, m.db, func(tx *bbolt.Tx) error {
+		mark := keyspace.Revision{Main: beyond}.Append(nil)
+		return errors.Join(tx.Bucket([]byte("meta")).Put([]byte("scheduledCompactRev"), mark), tx.Bucket([]byte("meta")).Put([]byte("finishedCompactRev"), mark))
+	})
+	r, err := salvage(t, m.db, recover.Options{})
+	if err != nil || r.Revision != beyond {
+		t.Errorf("at revision %d, not %d: %v", r.Revision, beyond, err)
+	}
+	if len(r.Findings) == 0 {
+		t.Error("that the file has no hash is not said")
+	}
+	for _, f := range r.Findings {
+		if f.Member != r.Out || f.Location.File != r.Out {
+			t.Errorf("%s is of %s, in %s", f.Code, f.Member, f.Location.File)
+		}
+	}
 }
 
 // alone lists the records above a revision that are the only ones of their revision, but

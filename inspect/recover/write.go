@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/scratch"
@@ -125,9 +126,20 @@ func (j *job) examine(ctx context.Context) error {
 	if back == nil || !back.Complete {
 		return errors.New("the new file cannot be read as a database, which is a mistake of this program")
 	}
-	j.result.Findings = c.Findings
+	for _, f := range c.Findings {
+		j.result.Findings = append(j.result.Findings, j.published(f))
+	}
 	j.result.Keys = back.Keys.Live
+	j.result.Revision = *back.Revision
 	return nil
+}
+
+// published gives a finding of the new file as of the name that the file gets.
+func (j *job) published(f inspect.Finding) inspect.Finding {
+	for _, s := range []*string{&f.Member, &f.Location.File, &f.Message} {
+		*s = strings.ReplaceAll(*s, j.partial(), j.opts.Out)
+	}
+	return f
 }
 
 // fill puts all buckets into the new database, in the order of their names.
@@ -222,7 +234,6 @@ func (j *job) fillKey(ctx context.Context, w *rebuild.Writer) error {
 	put := func(key, value []byte, rev keyspace.Revision) error {
 		h.next(rev)
 		j.result.Records++
-		j.result.Revision = rev.Main
 		return w.Put(key, value)
 	}
 	n := 0

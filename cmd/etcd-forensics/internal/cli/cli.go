@@ -383,11 +383,25 @@ func (p *program) within(dir string, evidence []string) string {
 		if err != nil {
 			continue // unusable, which is said elsewhere
 		}
+		root = memberDirectory(root)
 		if rel, err := filepath.Rel(root, dir); err == nil && filepath.IsLocal(rel) {
 			return path
 		}
 	}
 	return ""
+}
+
+// memberDirectory gives the member directory that a path lies in which is a part of one:
+// whoever names a database alone has the rest of the evidence beside it. Any other path is
+// given back.
+func memberDirectory(path string) string {
+	for _, dir := range []string{path, filepath.Dir(path)} {
+		above := filepath.Dir(dir)
+		if name := filepath.Base(dir); (name == "snap" || name == "wal") && filepath.Base(above) == "member" {
+			return above
+		}
+	}
+	return path
 }
 
 // canonical gives the absolute path without symbolic links, by which two names of
