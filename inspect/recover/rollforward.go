@@ -304,7 +304,7 @@ func (r *rolling) whatHelps() string {
 		return fmt.Sprintf("a --wal that holds entries %d to %d", r.Missing.First, r.Missing.Last)
 	}
 	if r.Beyond > 0 && !r.o.Tail {
-		return fmt.Sprintf("the WALs of the other members, or --tail for %d entries that nothing proves committed", r.Beyond)
+		return fmt.Sprintf("the WALs of the other members, or --tail for entries %d to %d, which nothing proves committed", r.Committed+1, r.Committed+r.Beyond)
 	}
 	return "logs that reach further"
 }

@@ -86,6 +86,9 @@ func (r *rolling) foreign(path, detail string) error {
 
 // aim says up to which entry it goes.
 func (r *rolling) aim() error {
+	if r.base != nil && r.base.index > r.Committed { // what a database has applied was committed
+		r.Committed, r.CommittedBy = r.base.index, "consistent index of the base"
+	}
 	last := r.Committed
 	if end := r.logs.tail(); end > r.Committed {
 		r.Beyond = end - r.Committed
@@ -104,7 +107,7 @@ func (r *rolling) aim() error {
 		last, r.Stopped = r.o.ToIndex, StopIndex
 	}
 	if last <= r.From.Index {
-		return &RollRefusal{fmt.Sprintf("there is nothing to apply: the base is at index %d, and the logs prove entries up to %d committed", r.From.Index, r.Committed), r.whatHelps()}
+		return &RollRefusal{fmt.Sprintf("there is nothing to apply: the base is at index %d, and nothing proves a later entry committed", r.From.Index), r.whatHelps()}
 	}
 	return r.route(last)
 }

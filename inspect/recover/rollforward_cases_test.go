@@ -128,6 +128,21 @@ func TestTheTailIsAppliedOnlyWhenAskedFor(t *testing.T) {
 	refusal(t, err, "--tail")
 }
 
+// TestWhatTheBaseHasAppliedWasCommitted, whatever the commit index in a log says: no tail is
+// offered that the base has.
+func TestWhatTheBaseHasAppliedWasCommitted(t *testing.T) {
+	wal := filepath.Join(members(t, "cluster3-3.7-crash", "m1")[0], "member", "wal")
+	base, err := roll(t, RollOptions{WALs: opened(t, wal), Tail: true})
+	if err != nil || base.Beyond == 0 {
+		t.Fatalf("%+v, %v", base, err)
+	}
+	_, err = roll(t, RollOptions{Base: opened(t, base.Out)[0], WALs: opened(t, wal)})
+	refusal(t, err, "nothing proves a later entry committed")
+	if refused, _ := errors.AsType[*RollRefusal](err); strings.Contains(refused.Help, "--tail") {
+		t.Errorf("%q would add nothing", refused.Help)
+	}
+}
+
 func TestToARevision(t *testing.T) {
 	m := members(t, "healthy-3.7", "m1")
 	for _, rev := range []int64{1050, 1100, 1196} {
