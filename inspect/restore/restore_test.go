@@ -156,6 +156,14 @@ func TestFlagsFollowTheVersion(t *testing.T) {
 		if said := slices.ContainsFunc(p.Warnings, func(w restore.Warning) bool { return strings.Contains(w.Message, c.needs+" or later") }); c.needs != "" && !said {
 			t.Errorf("%s: nothing says that %s is needed", c.version, c.needs)
 		}
+		for _, h := range p.Hosts {
+			asked := slices.ContainsFunc(h.Steps, func(s restore.Step) bool {
+				return s.Phase == restore.PhasePrepare && s.Expect != nil && s.Expect.Contains == "--bump-revision"
+			})
+			if asked != (c.needs != "") {
+				t.Errorf("%s on %s: asked before anything is stopped whether the flag is there: %v", c.version, h.Name, asked)
+			}
+		}
 	}
 }
 

@@ -141,7 +141,17 @@ func (b *builder) prepare() []Step {
 		IfNot: "install that version's " + b.version.restoreTool(),
 	}
 	version.Expect = &Expect{Contains: b.version.printed()}
-	return b.phase(PhasePrepare, []Step{b.sameFile(), version})
+	steps := []Step{b.sameFile(), version}
+	if _, needs := sinceBump.has(b.version); needs != "" && b.p.Revision.Bump > 0 {
+		steps = append(steps, Step{
+			Why:    "early patches of " + b.version.String() + " cannot raise revisions",
+			Argv:   b.command([]string{b.version.restoreTool(), "snapshot", "restore", "--help"}),
+			Expect: &Expect{Contains: "--bump-revision"},
+			Check:  "it names --bump-revision",
+			IfNot:  "install " + b.version.restoreTool() + " " + needs + " or later, or plan again with --etcd-version and the patch that is there",
+		})
+	}
+	return b.phase(PhasePrepare, steps)
 }
 
 // stopAll stops what uses etcd, then etcd.
