@@ -304,7 +304,7 @@ func (x *examination) describeContent(be *Backend, d *database) {
 		Total: d.db.Pages(), Meta: n(snapdb.ClassMeta), Branch: n(snapdb.ClassBranch), Leaf: n(snapdb.ClassLeaf),
 		Overflow: n(snapdb.ClassOverflow), Freelist: n(snapdb.ClassFreelist), Free: n(snapdb.ClassFree),
 		Unreachable: n(snapdb.ClassUnreachable), Damaged: n(snapdb.ClassDamaged), BeyondEnd: n(snapdb.ClassBeyondEnd),
-		FreelistStored: m.FreelistStored,
+		FreelistStored: m.FreelistStored, FreelistLost: !m.FreelistStored && d.tree.Faults.Count(snapdb.FaultFreelist) > 0,
 	}
 	size := int64(d.db.PageSize)
 	be.Space = &Space{

@@ -314,6 +314,7 @@ func checkRemoved(all []*examination) {
 			name = *x.member.Name
 		}
 		slices.Sort(by)
+		x.member.Removed = true
 		f := newFinding(CodeMemberRemoved, x.src.Path, "")
 		f.Message = described(MembershipMember{MemberID: *id, Name: name}) + " was removed from the cluster"
 		if index != nil {

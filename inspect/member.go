@@ -18,6 +18,8 @@ type Member struct {
 	// Proof is there when it was asked for and the source has a log and a database.
 	Proof *Proof `json:"proof,omitempty"`
 
+	// Removed says that the cluster has removed it, as any source knows.
+	Removed bool `json:"-"`
 	// Interrupted is set when the examination of this source did not come to its end.
 	Interrupted bool `json:"interrupted,omitempty"`
 	// NotExamined says what was left out, and why; empty when nothing was.
@@ -73,6 +75,7 @@ type Pages struct {
 	// FreelistStored says whether free is the stored freelist's word; without
 	// one, every page that nothing refers to is free.
 	FreelistStored bool `json:"freelistStored"`
+	FreelistLost   bool `json:"-"` // one is stored, and none to go by
 }
 
 // A Trailer is the SHA-256 at the end of a snapshot.

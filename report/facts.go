@@ -63,7 +63,12 @@ func ofWAL(name string, of func(w *inspect.WAL) string) fact {
 }
 
 var facts = []fact{
-	{"VERDICT", func(m inspect.Member) string { return m.Verdict.Grade.String() }},
+	{"VERDICT", func(m inspect.Member) string {
+		if m.Removed {
+			return m.Verdict.Grade.String() + ", of a removed member"
+		}
+		return m.Verdict.Grade.String()
+	}},
 	{"MEMBER", func(m inspect.Member) string {
 		if m.MemberID == nil {
 			return "-"
@@ -134,6 +139,8 @@ var facts = []fact{
 			return "-"
 		case b.Pages.FreelistStored:
 			return "stored"
+		case b.Pages.FreelistLost:
+			return "not usable"
 		}
 		return "not stored"
 	}),
