@@ -51,7 +51,7 @@ func (v *verification) series(list []candidate) {
 		b, s := v.examine(c)
 		all = append(all, b)
 		if v.opts.Policy.Against != "" && before == nil {
-			b.skip(CheckHistory, "nothing to hold it against can be read at %s", v.opts.Policy.Against)
+			b.skip(CheckHistory, "nothing else that can be read is at %s to hold it against", v.opts.Policy.Against)
 		}
 		if s == nil {
 			continue
