@@ -146,6 +146,7 @@ func (b *builder) prepare() []Step {
 		steps = append(steps, Step{
 			Why:    "early patches of " + b.version.String() + " cannot raise revisions",
 			Argv:   b.command([]string{b.version.restoreTool(), "snapshot", "restore", "--help"}),
+			Env:    b.restoreEnv(),
 			Expect: &Expect{Contains: "--bump-revision"},
 			Check:  "it names --bump-revision",
 			IfNot:  "install " + b.version.restoreTool() + " " + needs + " or later, or plan again with --etcd-version and the patch that is there",
