@@ -379,29 +379,43 @@ func (p *program) within(dir string, evidence []string) string {
 		evidence = append(slices.Clone(evidence), p.walDir)
 	}
 	for _, path := range evidence {
-		root, err := canonical(path)
-		if err != nil {
-			continue // unusable, which is said elsewhere
-		}
-		root = memberDirectory(root)
-		if rel, err := filepath.Rel(root, dir); err == nil && filepath.IsLocal(rel) {
-			return path
+		for _, root := range evidenceAt(path) {
+			root, err := canonical(root)
+			if err != nil {
+				continue // unusable, which is said elsewhere
+			}
+			if rel, err := filepath.Rel(root, dir); err == nil && filepath.IsLocal(rel) {
+				return path
+			}
 		}
 	}
 	return ""
 }
 
-// memberDirectory gives the member directory that a path lies in which is a part of one:
-// whoever names a database alone has the rest of the evidence beside it. Any other path is
-// given back.
-func memberDirectory(path string) string {
-	for _, dir := range []string{path, filepath.Dir(path)} {
-		above := filepath.Dir(dir)
-		if name := filepath.Base(dir); (name == "snap" || name == "wal") && filepath.Base(above) == "member" {
-			return above
+// evidenceAt gives a path, and of a part of a member directory that, too: whoever names a
+// database alone has the rest of the evidence beside it. A member's snap and wal may be
+// links, by which they lie elsewhere.
+func evidenceAt(path string) []string {
+	at := []string{path}
+	for _, below := range []string{"snap", "wal"} {
+		at = append(at, filepath.Join(path, below), filepath.Join(path, "member", below))
+	}
+	names := []string{path}
+	if abs, err := filepath.Abs(path); err == nil {
+		names[0] = abs
+	}
+	if real, err := canonical(path); err == nil && real != names[0] {
+		names = append(names, real)
+	}
+	for _, name := range names {
+		for _, dir := range []string{name, filepath.Dir(name)} {
+			above, part := filepath.Dir(dir), filepath.Base(dir)
+			if (part == "snap" || part == "wal") && filepath.Base(above) == "member" {
+				at = append(at, dir, above)
+			}
 		}
 	}
-	return path
+	return at
 }
 
 // canonical gives the absolute path without symbolic links, by which two names of
