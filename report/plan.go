@@ -131,8 +131,8 @@ func planRevision(p *restore.Plan) string {
 		return fmt.Sprintf("cannot be told before the new database has been made, and is raised by %d", r.Bump)
 	case !p.RevisionKnown():
 		return "cannot be told before the new database has been made"
-	case r.Bump > 0:
-		return fmt.Sprintf("%d, raised to %d", r.Source, r.Restored)
+	case r.Bump > 0 && r.Restored != nil:
+		return fmt.Sprintf("%d, raised to %d", r.Source, *r.Restored)
 	}
 	return fmt.Sprint(r.Source)
 }

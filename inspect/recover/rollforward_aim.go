@@ -86,7 +86,7 @@ func (r *rolling) foreign(path, detail string) error {
 
 // aim says up to which entry it goes.
 func (r *rolling) aim() error {
-	if r.base != nil && r.base.index > r.Committed { // what a database has applied was committed
+	if r.base != nil && r.base.index > r.Committed { // as a consistent index proves of every database
 		r.Committed, r.CommittedBy = r.base.index, "consistent index of the base"
 	}
 	last := r.Committed

@@ -153,7 +153,10 @@ func (h *rehearsal) checkContent(name string, r *held) {
 func (h *rehearsal) checkRevision(name string, r *held) {
 	promised := h.promised()
 	expected := fmt.Sprintf("%d", promised)
+	least := h.plan.Revision.Restored
 	switch {
+	case least != nil && promised < *least: // and the plan's own check would fail
+		h.receipt.fail(CheckRevision, name, fmt.Sprintf("%d or more", *least), expected)
 	case h.plan.Way == restore.WayRejoin && r.revision >= promised:
 		h.receipt.compare(CheckRevision, name, expected+" or more", expected+" or more", fmt.Sprintf("with its log and the key of the rehearsal it is at %d", r.revision))
 	case r.revision == promised:

@@ -278,11 +278,11 @@ func TestABumpCountsFromTheNewestRecord(t *testing.T) {
 		t.Fatalf("at revision %d with records up to %d; it was at %d", *b.Revision, b.LastRecord, before)
 	}
 	p := restore.New(c, restore.Options{EtcdVersion: "3.4.27", Members: []restore.NewMember{{Name: "a", PeerURLs: []string{"http://10.0.0.1:2380"}}}})
-	if p.Refused != nil || p.Revision.Restored <= p.Revision.Highest || p.Revision.Restored != c.Members[0].Backend.LastRecord+int64(p.Revision.Bump) {
+	if p.Refused != nil || *p.Revision.Restored <= p.Revision.Highest || *p.Revision.Restored != c.Members[0].Backend.LastRecord+int64(p.Revision.Bump) {
 		t.Fatalf("%v, %+v", p.Refused, p.Revision)
 	}
 	r := rehearsed(t, c, p, sources, rehearse.Options{})
-	if r.Outcome != rehearse.Proven || r.Members[0].Revision != p.Revision.Restored+1 { // one key is written
+	if r.Outcome != rehearse.Proven || r.Members[0].Revision != *p.Revision.Restored+1 { // one key is written
 		t.Errorf("%s: %s; %d of %+v", r.Outcome, r.Why, r.Members[0].Revision, p.Revision)
 	}
 }

@@ -314,6 +314,7 @@ func TestWhatDiffersFromTheEvidenceIsNotProven(t *testing.T) {
 		{"no pages", "metas-zeroed", nil, rehearse.CheckRestore, "invalid database"},
 		{"a revision", "", func(p *restore.Plan) { p.Revision.Source += 5 }, rehearse.CheckRevision, "1197"},
 		{"fewer revisions", "", func(p *restore.Plan) { p.Revision.Source -= 5 }, rehearse.CheckHashKV, "at revision 1191"},
+		{"a bound of the plan", "", func(p *restore.Plan) { p.Revision.Restored = new(p.Revision.Source + 5) }, rehearse.CheckRevision, "1196"},
 		{"an id", "", func(p *restore.Plan) { p.ClusterID++ }, rehearse.CheckPlannedIDs, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

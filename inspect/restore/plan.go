@@ -106,8 +106,10 @@ type Revision struct {
 	// Bump is what --bump-revision adds to the revision of the newest record, which is below
 	// Source where a compaction has removed the newest records (etcd v3.7.3,
 	// etcdutl/snapshot/v3_snapshot.go, modifyLatestRevision); 0 for none.
-	Bump     uint64 `json:"bump"`
-	Restored int64  `json:"restored"` // at which the restored store begins
+	Bump uint64 `json:"bump"`
+	// Restored is at which the restored store begins, or a little later where the database
+	// is made first; nil where the platform decides it.
+	Restored *int64 `json:"restored"`
 }
 
 // A Host is one machine, with what is to be done on it.
@@ -233,11 +235,19 @@ func (p *Plan) RevisionKnown() bool {
 	return p.Way != WaySalvage && (p.Way != WayRollForward || p.Base != "")
 }
 
+// least is the lowest revision that the restored store may be at.
+func (r *Revision) least() int64 {
+	if r.Restored != nil {
+		return *r.Restored
+	}
+	return r.Source
+}
+
 // revisionToBe says what the revision must be in the end.
 func (p *Plan) revisionToBe() string {
 	switch {
 	case p.RevisionKnown():
-		return fmt.Sprintf("the revision is %d or a little more", p.Revision.Restored)
+		return fmt.Sprintf("the revision is %d or a little more", p.Revision.least())
 	case p.Revision.Bump > 0:
 		return fmt.Sprintf("the revision is that of the new database and %d, or a little more", p.Revision.Bump)
 	}

@@ -180,8 +180,8 @@ func TestNothingIsClaimedThatThePlatformDecides(t *testing.T) {
 		}
 		p := planned(t, c, restore.Options{Platform: platform})
 		own := slices.Contains(byThemselves, platform)
-		if p.IDsByPlatform != own || (p.Token == "") != own || (p.ClusterID == 0) != own || (p.Members[0].MemberID == nil) != own || (p.Revision.Bump == 0) != own {
-			t.Errorf("%s: by platform %v, token %q, cluster %s, member %v, bump %d", platform, p.IDsByPlatform, p.Token, p.ClusterID, p.Members[0].MemberID, p.Revision.Bump)
+		if p.IDsByPlatform != own || (p.Token == "") != own || (p.ClusterID == 0) != own || (p.Members[0].MemberID == nil) != own || (p.Revision.Bump == 0) != own || (p.Revision.Restored == nil) != own {
+			t.Errorf("%s: by platform %v, token %q, cluster %s, member %v, %+v", platform, p.IDsByPlatform, p.Token, p.ClusterID, p.Members[0].MemberID, p.Revision)
 		}
 		for _, line := range linesOf(p) {
 			if own && (strings.Contains(line, "initial-cluster") || strings.Contains(line, "bump-revision")) {

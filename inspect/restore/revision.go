@@ -20,11 +20,12 @@ func (b *builder) bump() {
 	r := &b.p.Revision
 	r.Source = deref(b.backend().Revision)
 	r.Highest = b.highestRevision()
-	r.Restored = r.Source
 	if b.platform.revisions != "" {
 		b.p.warn("revisions", b.platform.revisions, b.restartWhat())
 		return
 	}
+	restored := r.Source
+	r.Restored = &restored
 	if b.backend().Kubernetes == nil {
 		switch {
 		case b.fromLogAlone(): // how far that reaches, and of what, a damaged database does not tell
@@ -46,9 +47,8 @@ func (b *builder) bump() {
 			"restart every API server, controller, scheduler, kubelet and operator after the restore, or use a version that has --bump-revision (3.4.27, 3.5.10)")
 		return
 	}
-	newest := b.backend().LastRecord
-	r.Restored = r.Highest + margin
-	r.Bump = uint64(r.Restored - newest)
+	restored = r.Highest + margin
+	r.Bump = uint64(restored - b.backend().LastRecord)
 	if needs != "" {
 		b.p.warn("version", fmt.Sprintf("--bump-revision and --mark-compacted need %s of etcd %s or later", b.version.restoreTool(), needs), "see "+b.version.restoreTool()+" version")
 		if b.version.Minor == 4 {

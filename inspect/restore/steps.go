@@ -389,7 +389,7 @@ const atLeastRevision = `r=$("$@" | sed -n 's/^"Revision" : //p'); echo "revisio
 // verify asks the new cluster what it is.
 func (b *builder) verify(m *Member) []Step {
 	p := b.p
-	revision := strconv.FormatInt(p.Revision.Restored, 10)
+	revision := strconv.FormatInt(p.Revision.least(), 10)
 	steps := []Step{{
 		Why:    "the server must be up and have a leader",
 		Argv:   b.client(m, "endpoint", "health"),
