@@ -108,7 +108,8 @@ type Revision struct {
 	// etcdutl/snapshot/v3_snapshot.go, modifyLatestRevision); 0 for none.
 	Bump uint64 `json:"bump"`
 	// Restored is at which the restored store begins, or a little later where the database
-	// is made first; nil where the platform decides it.
+	// is made first; nil where the platform decides it, and where members come back with
+	// their own databases.
 	Restored *int64 `json:"restored"`
 }
 

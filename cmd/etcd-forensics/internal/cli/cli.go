@@ -392,9 +392,9 @@ func (p *program) within(dir string, evidence []string) string {
 	return ""
 }
 
-// evidenceAt gives a path, and of a part of a member directory that, too: whoever names a
-// database alone has the rest of the evidence beside it. A member's snap and wal may be
-// links, by which they lie elsewhere.
+// evidenceAt gives where the evidence of a path lies: there, in snap and wal below it, which
+// may be links, and of a part of a member directory in that as a whole, since whoever names
+// a database alone has the rest of the evidence beside it.
 func evidenceAt(path string) []string {
 	at := []string{path}
 	for _, below := range []string{"snap", "wal"} {
@@ -404,8 +404,8 @@ func evidenceAt(path string) []string {
 	if abs, err := filepath.Abs(path); err == nil {
 		names[0] = abs
 	}
-	if real, err := canonical(path); err == nil && real != names[0] {
-		names = append(names, real)
+	if resolved, err := canonical(path); err == nil && resolved != names[0] {
+		names = append(names, resolved)
 	}
 	for _, name := range names {
 		for _, dir := range []string{name, filepath.Dir(name)} {
