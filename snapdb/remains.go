@@ -58,7 +58,12 @@ func hashKey(key []byte) uint32 { return max(crc32.Checksum(key, castagnoli), ke
 
 // Survey reads the file once or twice from front to back. Only the end of ctx is
 // an error: what cannot be read is counted.
-func Survey(ctx context.Context, f *File) (*Remains, error) {
+func Survey(ctx context.Context, f *File) (*Remains, error) { return SurveyOf(ctx, f, everyPage) }
+
+func everyPage(page.ID) bool { return true }
+
+// SurveyOf looks at the wanted pages alone, and reads no more of the file than that takes.
+func SurveyOf(ctx context.Context, f *File, wanted func(page.ID) bool) (*Remains, error) {
 	g := *f
 	r := &Remains{file: &g}
 	size, err := g.votePageSize(ctx)
@@ -73,12 +78,7 @@ func Survey(ctx context.Context, f *File) (*Remains, error) {
 	}
 	r.leaves = make([]leafStart, g.Pages())
 	r.roots = make([]uint64, g.Pages()/64+1)
-	r.Bad, err = g.eachChunk(ctx, int64(size), func(offset int64, b []byte) bool {
-		for at := 0; at < len(b); at += size {
-			r.look(page.ID((offset+int64(at))/int64(size)), b[at:min(at+size, len(b))])
-		}
-		return true
-	})
+	r.Bad, err = g.eachFirstPage(ctx, wanted, r.look)
 	if err != nil {
 		return r, err
 	}
@@ -100,20 +100,28 @@ func (f *File) eachChunk(ctx context.Context, step int64, visit func(offset int6
 			return bad, err
 		}
 		b := buf[:min(surveyChunk, f.DataSize-offset)]
-		if n, _ := f.r.ReadAt(b, offset); n < len(b) {
-			for at := int64(0); at < int64(len(b)); at += step {
-				part := b[at:min(at+step, int64(len(b)))]
-				if n, _ := f.r.ReadAt(part, offset+at); n < len(part) {
-					clear(part)
-					bad += int64(len(part))
-				}
-			}
-		}
+		bad += f.readSteps(b, offset, step)
 		if !visit(offset, b) {
 			return bad, nil
 		}
 	}
 	return bad, nil
+}
+
+// readSteps fills b, step by step where the disk does not give it at once. The bytes that
+// are missing then are zero, and counted.
+func (f *File) readSteps(b []byte, offset, step int64) (bad int64) {
+	if n, _ := f.r.ReadAt(b, offset); n == len(b) {
+		return 0
+	}
+	for at := int64(0); at < int64(len(b)); at += step {
+		part := b[at:min(at+step, int64(len(b)))]
+		if n, _ := f.r.ReadAt(part, offset+at); n < len(part) {
+			clear(part)
+			bad += int64(len(part))
+		}
+	}
+	return bad
 }
 
 // votePageSize finds the page size, 0 when there are no pages. A page at its
@@ -399,23 +407,50 @@ func (r *Remains) Records(t *Tree, bucket int) int64 {
 	return n
 }
 
-// EachLeaf visits the first page of every leaf that carries its own number and is
-// laid out as one as far as that page shows, in the order of the pages. b is valid
+// EachLeaf visits the first page of every leaf that is wanted, carries its own number and
+// is laid out as one as far as that page shows, in the order of the pages. b is valid
 // during the call only.
-func (r *Remains) EachLeaf(ctx context.Context, visit func(id page.ID, b []byte)) error {
-	size := int64(r.PageSize)
-	if size == 0 {
+func (r *Remains) EachLeaf(ctx context.Context, wanted func(page.ID) bool, visit func(id page.ID, b []byte)) error {
+	if r.PageSize == 0 {
 		return nil
 	}
-	_, err := r.file.eachChunk(ctx, size, func(offset int64, b []byte) bool {
-		for at := int64(0); at < int64(len(b)); at += size {
-			id := page.ID((offset + at) / size)
-			p := b[at:min(at+size, int64(len(b)))]
-			if r.leaves[id].first != 0 && len(p) >= 2*page.HeaderSize && sizeOf(offset+at, p) == uint32(size) {
-				visit(id, p)
-			}
+	isLeaf := func(id page.ID) bool { return r.leaves[id].first != 0 && wanted(id) }
+	_, err := r.file.eachFirstPage(ctx, isLeaf, func(id page.ID, b []byte) {
+		if len(b) >= 2*page.HeaderSize && sizeOf(int64(id)*int64(r.PageSize), b) == uint32(r.PageSize) {
+			visit(id, b)
 		}
-		return true
 	})
 	return err
+}
+
+// blockBytes are read at once where pages are wanted, a multiple of every page size.
+const blockBytes = 64 << 10
+
+// eachFirstPage visits pages by themselves, without their overflow, in their order. Blocks
+// of which none is wanted are not read. What cannot be read is zero, and counted.
+func (f *File) eachFirstPage(ctx context.Context, wanted func(page.ID) bool, visit func(id page.ID, b []byte)) (bad int64, err error) {
+	size := int64(f.PageSize)
+	buf := make([]byte, min(blockBytes, f.DataSize))
+	ids := make([]page.ID, 0, blockBytes/size)
+	for offset := int64(0); offset < f.DataSize; offset += blockBytes {
+		if err := ctx.Err(); err != nil {
+			return bad, err
+		}
+		b := buf[:min(blockBytes, f.DataSize-offset)]
+		ids = ids[:0]
+		for at := int64(0); at < int64(len(b)); at += size {
+			if id := page.ID((offset + at) / size); id < page.ID(f.Pages()) && wanted(id) {
+				ids = append(ids, id)
+			}
+		}
+		if len(ids) == 0 {
+			continue
+		}
+		bad += f.readSteps(b, offset, size)
+		for _, id := range ids {
+			at := int64(id)*size - offset
+			visit(id, b[at:min(at+size, int64(len(b)))])
+		}
+	}
+	return bad, nil
 }

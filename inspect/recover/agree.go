@@ -73,7 +73,7 @@ func (w *witness) agree(ctx context.Context, b *witness, losses *lossIndex) erro
 	to := min(w.lastRevision().Main, b.lastRevision().Main)
 	own := newLossIndex(w.losses())
 	between := func(rev keyspace.Revision) bool { return rev.Main > from && rev.Main <= to }
-	theirs, stop := iter.Pull(w.each(nil))
+	theirs, stop := iter.Pull(w.each(keyspace.Revision{}))
 	defer stop()
 	var a agreement
 	var before, theirBefore int64 // main revisions of the records passed last
@@ -86,12 +86,12 @@ func (w *witness) agree(ctx context.Context, b *witness, losses *lossIndex) erro
 	}
 	their, ok := theirs()
 	n := 0
-	for mine := range b.each(nil) {
+	for mine := range b.each(keyspace.Revision{}) {
 		if n++; n%4096 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
 		for ok && their.rev.Compare(mine.rev) < 0 {
-			if between(their.rev) && len(losses.at(their.Key)) == 0 {
+			if between(their.rev) && !losses.hold(their.Key) {
 				only(their.rev, before, mine.rev.Main)
 				if len(w.fills) < maxOdd {
 					w.fills = append(w.fills, w.find(their))

@@ -47,7 +47,7 @@ func (j *job) sourcesWithLogs() []*source.Source {
 
 // opened opens the new file while it is not in its place yet.
 func (j *job) opened(ctx context.Context) (*source.Source, error) {
-	sources, problems := source.Open(ctx, []string{j.partial()}, source.Options{})
+	sources, problems := source.Open(ctx, []string{j.part}, source.Options{})
 	if len(sources) == 0 {
 		return nil, errors.Join(problems...)
 	}

@@ -152,10 +152,10 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := recover.Salvage(ctx, open(t, path), recover.Options{Out: filepath.Join(dir, "out.db"), Scratch: dir}); err == nil {
+	if _, err := recover.Salvage(ctx, open(t, path), recover.Options{Out: filepath.Join(dir, "out.db")}); err == nil {
 		t.Error("a salvage that was interrupted did not say so")
 	}
-	if _, err := recover.Salvage(context.Background(), open(t, path), recover.Options{Out: filepath.Join(dir, "no", "out.db"), Scratch: dir}); err == nil {
+	if _, err := recover.Salvage(context.Background(), open(t, path), recover.Options{Out: filepath.Join(dir, "no", "out.db")}); err == nil {
 		t.Error("a salvage into a folder that is not there did not fail")
 	}
 	left, err := os.ReadDir(dir)

@@ -46,7 +46,7 @@ func FuzzSalvage(f *testing.F) {
 			return
 		}
 		defer sources[0].Close()
-		_, err := Salvage(context.Background(), sources[0], Options{Out: out, Scratch: dir})
+		_, err := Salvage(context.Background(), sources[0], Options{Out: out})
 		if _, refused := errors.AsType[Refusal](err); err != nil && !refused {
 			t.Fatal(err)
 		}

@@ -115,17 +115,43 @@ func newLossIndex(losses []Loss) *lossIndex {
 	return x
 }
 
+// first gives a revision at or before the first key that a loss holds.
+func (x *lossIndex) first() keyspace.Revision {
+	if len(x.groups) == 0 {
+		return keyspace.Revision{}
+	}
+	rev, _, _ := boundOf(x.groups[0].from)
+	return rev
+}
+
 // at gives the losses that hold a key, until the next call.
 func (x *lossIndex) at(key []byte) []*Loss {
 	x.found = x.found[:0]
+	near := x.near(key)
+	for i := range near {
+		if near[i].holds(key) {
+			x.found = append(x.found, &near[i])
+		}
+	}
+	return x.found
+}
+
+// hold says whether a loss holds a key. Several may ask at once.
+func (x *lossIndex) hold(key []byte) bool {
+	near := x.near(key)
+	for i := range near {
+		if near[i].holds(key) {
+			return true
+		}
+	}
+	return false
+}
+
+// near gives the losses of the group in which a key may lie.
+func (x *lossIndex) near(key []byte) []Loss {
 	n := sort.Search(len(x.groups), func(i int) bool { return x.groups[i].to == nil || bytes.Compare(x.groups[i].to, key) > 0 })
 	if n == len(x.groups) {
 		return nil
 	}
-	for i := x.groups[n].first; i < x.groups[n].end; i++ {
-		if x.losses[i].holds(key) {
-			x.found = append(x.found, &x.losses[i])
-		}
-	}
-	return x.found
+	return x.losses[x.groups[n].first:x.groups[n].end]
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync"
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/source"
@@ -19,7 +20,6 @@ import (
 type Options struct {
 	Out      string // the new file
 	Snapshot bool   // end it with its SHA-256, as `etcdctl snapshot save` does
-	Scratch  string // folder for the work file, "" for the system's
 	// With are other databases of the same cluster, to take from what is lost.
 	With []*source.Source
 	// Strict leaves out what only nothing speaks against.
@@ -111,6 +111,7 @@ type job struct {
 	*base
 	opts   Options
 	result *Result
+	part   string // the new file until it is complete
 	source *source.Source
 	self   *witness // the tree itself
 	extras []found  // records of bucket key that the tree lacks, in order of revision
@@ -125,6 +126,7 @@ type job struct {
 	// those of transactions of which operations are.
 	missing    []Span
 	partialAll []keyspace.Revision
+	broken     brokenChains
 }
 
 // decide settles which records to take.
@@ -201,25 +203,17 @@ func (j *job) witnesses(ctx context.Context, losses *lossIndex) ([]*witness, err
 // pages to which it does not lead.
 func (j *job) search(ctx context.Context, losses *lossIndex, witnesses []*witness) error {
 	bounds, finished := j.compactedBounds()
-	var v verdict
-	if len(losses.losses) > 0 {
-		s, err := j.collect(ctx, losses, bounds, finished)
-		if err != nil {
-			return err
-		}
-		v = s.judge(losses, &leafView{witness: j.self})
+	var testimonies []testimony
+	var heard error
+	var hearing sync.WaitGroup
+	hearing.Go(func() { testimonies, heard = hear(ctx, witnesses, losses, finished) })
+	v, err := j.judged(ctx, losses, bounds, finished)
+	hearing.Wait()
+	if err = cmp.Or(err, heard); err != nil {
+		return err
 	}
-	if j.opts.Strict {
-		v.leaveOut()
-	}
-	for _, w := range witnesses {
-		t := testimony{taken: w.fills}
-		if len(losses.losses) > 0 {
-			var err error
-			if t, err = w.testify(ctx, losses, finished); err != nil {
-				return err
-			}
-		}
+	for n, w := range witnesses {
+		t := testimonies[n]
 		if t.settles && !j.settled {
 			j.settled = true
 			v.taken = slices.DeleteFunc(v.taken, func(f found) bool { return decided(f.rev, finished) })
@@ -245,6 +239,36 @@ func (j *job) search(ctx context.Context, losses *lossIndex, witnesses []*witnes
 	j.contests = append(j.contests, v.contests...)
 	j.count(losses, witnesses, v, witnessed, finished)
 	return nil
+}
+
+// judged gives what is taken of the pages to which the tree does not lead.
+func (j *job) judged(ctx context.Context, losses *lossIndex, bounds, finished int64) (v verdict, err error) {
+	if len(losses.losses) > 0 {
+		s, err := j.collect(ctx, losses, bounds, finished)
+		if err != nil {
+			return v, err
+		}
+		v = s.judge(losses, &leafView{witness: j.self})
+	}
+	if j.opts.Strict {
+		v.leaveOut()
+	}
+	return v, nil
+}
+
+// hear gives the testimony of each witness.
+func hear(ctx context.Context, witnesses []*witness, losses *lossIndex, finished int64) ([]testimony, error) {
+	all := make([]testimony, len(witnesses))
+	for n, w := range witnesses {
+		all[n].taken = w.fills
+		if len(losses.losses) > 0 {
+			var err error
+			if all[n], err = w.testify(ctx, losses, finished); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return all, nil
 }
 
 // take takes a record that was found, unless there is one of its revision: the trees of

@@ -11,7 +11,6 @@ import (
 	"etcd-forensics/inspect"
 	"etcd-forensics/snapdb"
 	"etcd-forensics/snapdb/keyspace"
-	"etcd-forensics/snapdb/scan"
 )
 
 // A Statement says which keys are affected by what is missing in the new file.
@@ -157,14 +156,10 @@ func (j *job) state(ctx context.Context) error {
 	}
 	j.claimDoubts(tree, all)
 	j.claimLow(tree, all)
-	chains, err := j.brokenChains(ctx, tree, all)
-	if err != nil {
-		return err
+	if len(all.of[certain])+len(all.of[possible])+len(j.broken.keys) > 0 {
+		j.holdAgainst(tree, all, j.broken.keys, st)
 	}
-	if len(all.of[certain])+len(all.of[possible])+len(chains) > 0 {
-		j.holdAgainst(tree, all, chains, st)
-	}
-	st.AtLeast = all.more || j.council.more
+	st.AtLeast = all.more || j.broken.more || j.council.more
 	j.ways(ctx, st)
 	return nil
 }
@@ -268,38 +263,6 @@ func (j *job) heardAndThere(tree *snapdb.Tree) map[keyspace.Revision]bool {
 		}
 	}
 	return there
-}
-
-// brokenChains gives the keys whose versions do not follow each other in the new file. Only
-// where something is lost can there be any, or where inspection found one: of a hole of
-// revisions it lists the hole alone.
-func (j *job) brokenChains(ctx context.Context, tree *snapdb.Tree, all *claims) (map[string]bool, error) {
-	if len(j.missing)+len(j.partialAll)+len(j.keyLosses()) == 0 &&
-		!slices.ContainsFunc(j.result.Findings, func(f inspect.Finding) bool { return f.Code == inspect.CodeMVCCVersionChain }) {
-		return nil, nil
-	}
-	bucket := slices.IndexFunc(tree.Buckets, func(b snapdb.Bucket) bool { return b.Parent == 0 && string(b.Name) == keyspace.BucketKey })
-	keys := scan.NewKeys(tree, bucket, 0, j.CompactRevision(), keysFollowed)
-	keys.Compacted, keys.Holes = j.Scheduled <= j.Finished, true
-	if _, err := scan.Run(ctx, tree, scan.Options{}, keys); err != nil {
-		return nil, err
-	}
-	broken := map[keyspace.Revision]bool{}
-	found := keys.Finish()
-	for i := range found.Faults {
-		if f := &found.Faults[i]; f.Kind == scan.RecordChain {
-			broken[f.Revision] = true
-		}
-	}
-	all.more = all.more || found.FaultCount[scan.RecordChain] > len(broken)
-	chains := map[string]bool{}
-	for row := range rows(tree, keyspace.BucketKey) {
-		if rev, _ := keyspace.DecodeRevision(row.Key); broken[rev] {
-			kv, _ := keyspace.DecodeKeyValue(row.Value)
-			chains[string(kv.Key)] = true
-		}
-	}
-	return chains, nil
 }
 
 // holdAgainst holds what is missing against what the new file has of the same keys.

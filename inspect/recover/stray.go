@@ -96,6 +96,8 @@ func sumOf(rec *record) uint64 {
 type strayReader struct {
 	base     *base
 	strays   *strays
+	remains  *snapdb.Remains       // of all pages, or of those outside the tree
+	outside  func(page.ID) bool    // the tree takes no records from it
 	wanted   func(key []byte) bool // in a range that is lost
 	buf      []byte
 	elements []snapdb.Element
@@ -107,15 +109,15 @@ type strayReader struct {
 // records of the same keys.
 func (b *base) collect(ctx context.Context, losses *lossIndex, compacted, finished int64) (*strays, error) {
 	s := &strays{file: b.db, compacted: compacted, finished: finished, keys: map[string]*keyFacts{}}
-	if b.remains == nil {
+	r := &strayReader{base: b, strays: s, wanted: losses.hold, remains: b.remains, outside: b.outside()}
+	if r.remains == nil {
 		var err error
-		if b.remains, err = snapdb.Survey(ctx, b.db); err != nil {
+		if r.remains, err = snapdb.SurveyOf(ctx, b.db, r.outside); err != nil {
 			return nil, err
 		}
 	}
-	r := &strayReader{base: b, strays: s, wanted: func(key []byte) bool { return len(losses.at(key)) > 0 }}
 	s.leases = b.leases()
-	if err := b.eachStray(ctx, r.take); err != nil {
+	if err := r.eachPage(ctx, r.take); err != nil {
 		return nil, err
 	}
 	if err := r.join(ctx); err != nil {
@@ -124,22 +126,27 @@ func (b *base) collect(ctx context.Context, losses *lossIndex, compacted, finish
 	if len(s.keys) == 0 {
 		return s, nil
 	}
-	if err := b.eachStray(ctx, r.seeKeys); err != nil {
+	if err := r.eachPage(ctx, r.seeKeys); err != nil {
 		return nil, err
 	}
 	return s, b.eachTreeRecord(ctx, s)
 }
 
-// eachStray visits the leaf pages that the tree does not take records from.
-func (b *base) eachStray(ctx context.Context, visit func(id page.ID)) error {
+// outside says of pages whether they are other than those that the tree takes records from.
+func (b *base) outside() func(page.ID) bool {
 	misfit := map[page.ID]bool{}
 	for i := range b.leaves {
 		if c := b.leaves[i].class; c == leafMisfit {
 			misfit[b.Tree.Leaves[i].ID] = true
 		}
 	}
-	return b.remains.EachLeaf(ctx, func(id page.ID, head []byte) {
-		if (misfit[id] || !b.inUse(id)) && revisionFirst(head) {
+	return func(id page.ID) bool { return misfit[id] || !b.inUse(id) }
+}
+
+// eachPage visits the leaf pages that the tree does not take records from.
+func (r *strayReader) eachPage(ctx context.Context, visit func(id page.ID)) error {
+	return r.remains.EachLeaf(ctx, r.outside, func(id page.ID, head []byte) {
+		if revisionFirst(head) {
 			visit(id)
 		}
 	})
@@ -302,7 +309,7 @@ func (r *strayReader) join(ctx context.Context) error {
 	}
 	var buf []byte
 	n := 0
-	for id := range b.remains.Branches() {
+	for id := range r.remains.Branches() {
 		if n++; n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -10,6 +10,7 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
+	"etcd-forensics/snapdb/keyspace"
 	"etcd-forensics/snapdb/page"
 )
 
@@ -62,7 +63,7 @@ func TestPagesThatTheMachineDoesNotGiveAreNotPassedOver(t *testing.T) {
 		switch {
 		case isKey:
 			w.err = nil
-			for range w.each(nil) {
+			for range w.each(keyspace.Revision{}) {
 			}
 			if !errors.Is(w.err, errSector) {
 				t.Errorf("page %d of bucket key: %v", l.ID, w.err)

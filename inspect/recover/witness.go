@@ -50,33 +50,27 @@ func (b *base) olderWitness(ctx context.Context) (*witness, error) {
 }
 
 // each gives the proven records of bucket key in key order, from a leaf that may hold
-// key on. A record is valid until the next. It ends early when a page that was read before
+// first on. A record is valid until the next. It ends early when a page that was read before
 // is not given back by the machine: then err says so.
-func (w *witness) each(key []byte) iter.Seq[*record] {
+func (w *witness) each(first keyspace.Revision) iter.Seq[*record] {
 	return func(yield func(*record) bool) {
-		r := leafReader{base: w.base}
-		if w.Tree.Buckets[w.key].Inline != nil {
-			for i := range r.inline() {
-				if !yield(&r.records[i]) {
-					return
+		visit := func(records []record) bool {
+			for i := range records {
+				if !yield(&records[i]) {
+					return false
 				}
 			}
+			return true
+		}
+		if w.Tree.Buckets[w.key].Inline != nil {
+			r := leafReader{base: w.base}
+			visit(r.inline())
 			return
 		}
-		rev, _ := keyspace.DecodeRevision(key)
-		first, _ := slices.BinarySearchFunc(w.order, rev, func(i int32, rev keyspace.Revision) int {
+		from, _ := slices.BinarySearchFunc(w.order, first, func(i int32, rev keyspace.Revision) int {
 			return w.leaves[i].last.Compare(rev)
 		})
-		for _, i := range w.order[first:] {
-			if w.err = r.leaf(int(i)); w.err != nil {
-				return
-			}
-			for k := range r.records {
-				if !yield(&r.records[k]) {
-					return
-				}
-			}
-		}
+		w.err = w.eachLeaf(w.order[from:], visit)
 	}
 }
 
@@ -127,7 +121,7 @@ func (w *witness) testify(ctx context.Context, losses *lossIndex, compacted int6
 	t := testimony{settles: knows && w.CompactRevision() <= compacted}
 	pending := map[string]found{} // by key, at or below the compact revision
 	n := 0
-	for rec := range w.each(nil) {
+	for rec := range w.each(losses.first()) { // those before replace none of the lost ranges
 		if n++; n%4096 == 0 && ctx.Err() != nil {
 			return t, ctx.Err()
 		}
@@ -135,7 +129,7 @@ func (w *witness) testify(ctx context.Context, losses *lossIndex, compacted int6
 			w.follow(rec, losses, pending, compacted)
 			continue
 		}
-		if rec.rev.Main <= w.until && len(losses.at(rec.Key)) > 0 {
+		if rec.rev.Main <= w.until && losses.hold(rec.Key) {
 			t.taken = append(t.taken, w.find(rec))
 		}
 	}
@@ -158,7 +152,7 @@ func (w *witness) testify(ctx context.Context, losses *lossIndex, compacted int6
 // follow keeps for each key that has a record in a lost range its last record.
 func (w *witness) follow(rec *record, losses *lossIndex, pending map[string]found, compacted int64) {
 	kept := rec.rev.Tombstone && w.CompactRevision() == compacted // tombstones that compaction left
-	if len(losses.at(rec.Key)) > 0 && (!rec.rev.Tombstone || kept) {
+	if losses.hold(rec.Key) && (!rec.rev.Tombstone || kept) {
 		pending[string(rec.kv.Key)] = w.find(rec)
 		return
 	}

@@ -1,6 +1,7 @@
 package recover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/scratch"
@@ -17,92 +19,93 @@ import (
 	"etcd-forensics/snapdb/rebuild"
 )
 
-// partialSuffix names the new file until it is complete.
-const partialSuffix = ".partial"
-
-func (j *job) partial() string { return j.opts.Out + partialSuffix }
-
-// spaceMargin is what a new database may take more than the old one: bbolt grows its
-// work file by 16 MiB, and pages are filled differently.
+// spaceMargin is what a new database may take more than the old one, whose pages are
+// filled differently.
 const spaceMargin = 32 << 20
 
-// checkSpace refuses what would not fit. The work file and the new one may lie on one
-// file system.
+// checkSpace refuses what would not fit.
 func (j *job) checkSpace() error {
 	need := j.db.Size() + j.db.Size()/8 + spaceMargin
-	work, out := scratch.Dir(j.opts.Scratch), filepath.Dir(j.opts.Out)
-	free, known := scratch.Free(work)
-	outFree, outKnown := scratch.Free(out)
-	if known && outKnown && free == outFree {
-		need *= 2
-	}
-	for _, at := range []struct {
-		dir   string
-		free  int64
-		known bool
-	}{{work, free, known}, {out, outFree, outKnown}} {
-		if at.known && at.free < need {
-			return refuse("%s has %d bytes free, and %d may be needed", at.dir, at.free, need)
-		}
+	dir := filepath.Dir(j.opts.Out)
+	if free, known := scratch.Free(dir); known && free < need {
+		return refuse("%s has %d bytes free, and %d may be needed", dir, free, need)
 	}
 	return nil
 }
 
 // write makes the new database beside its place.
-func (j *job) write(ctx context.Context) (err error) {
+func (j *job) write(ctx context.Context) error {
 	if err := j.checkSpace(); err != nil {
 		return err
 	}
-	work, err := scratch.New(j.opts.Scratch)
+	var err error
+	if j.part, err = partial(j.opts.Out); err != nil {
+		return err
+	}
+	out, err := os.OpenFile(j.part, os.O_RDWR, 0)
+	if err == nil {
+		err = j.fillFile(ctx, out)
+	}
 	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, work.Close()) }()
-	w, err := rebuild.New(work.File, j.db.PageSize, j.db.Size()+j.db.Size()/8)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, w.Close()) }()
-	if err := j.fill(ctx, w); err != nil {
-		return err
-	}
-	return j.finish(w)
-}
-
-// finish writes the work file out, and sees to it that it is on the disk.
-func (j *job) finish(w *rebuild.Writer) (err error) {
-	out, err := os.OpenFile(j.partial(), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	if j.opts.Snapshot {
-		j.result.Size, _, err = w.WriteSnapshotTo(out)
-	} else {
-		j.result.Size, err = w.WriteTo(out)
-	}
-	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
 		return errors.Join(err, j.discard())
 	}
 	return nil
 }
 
+// fillFile fills the new file, which it takes over.
+func (j *job) fillFile(ctx context.Context, out *os.File) error {
+	w, err := rebuild.New(out, j.db.PageSize, j.db.Size()+j.db.Size()/8)
+	if err != nil {
+		return errors.Join(err, out.Close())
+	}
+	if err := j.fill(ctx, w); err != nil {
+		return errors.Join(err, w.Close())
+	}
+	if j.opts.Snapshot {
+		j.result.Size, err = w.EndSnapshot()
+	} else {
+		j.result.Size, err = w.End()
+	}
+	return err
+}
+
+// toDisk sees to it that the new file is on the disk.
+func (j *job) toDisk() error {
+	out, err := os.OpenFile(j.part, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(out.Sync(), out.Close())
+}
+
 // discard removes what is not complete, or what is complete and has its name.
 func (j *job) discard() error {
-	if err := os.Remove(j.partial()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(j.part); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// publish examines the new file, and gives it its name.
+// publish examines the new file, while it is brought to the disk, and gives it its name.
 func (j *job) publish(ctx context.Context) error {
+	var synced, unread error
+	var syncing, reading sync.WaitGroup
+	syncing.Go(func() { synced = j.toDisk() })
+	if j.mayBreak() {
+		reading.Go(func() { j.broken, unread = j.findBroken(ctx) })
+	}
 	err := j.examine(ctx)
+	reading.Wait()
+	if err = cmp.Or(err, unread); err == nil && !j.mayBreak() && j.foundBroken() {
+		j.broken, err = j.findBroken(ctx)
+	}
 	if err == nil {
 		j.result.Conflicts = conflicts(j.contests)
 		err = j.state(ctx)
 	}
-	if err == nil {
-		err = appear(j.partial(), j.opts.Out)
+	syncing.Wait()
+	if err = errors.Join(err, synced); err == nil {
+		err = appear(j.part, j.opts.Out)
 	}
 	return errors.Join(err, j.discard())
 }
@@ -110,7 +113,7 @@ func (j *job) publish(ctx context.Context) error {
 // examine inspects the new file as any other. What the pages of it say must be sound;
 // what its records say of records that are missing is part of the statement of loss.
 func (j *job) examine(ctx context.Context) error {
-	sources, problems := source.Open(ctx, []string{j.partial()}, source.Options{})
+	sources, problems := source.Open(ctx, []string{j.part}, source.Options{})
 	if len(problems) > 0 {
 		return errors.Join(problems...)
 	}
@@ -137,7 +140,7 @@ func (j *job) examine(ctx context.Context) error {
 // published gives a finding of the new file as of the name that the file gets.
 func (j *job) published(f inspect.Finding) inspect.Finding {
 	for _, s := range []*string{&f.Member, &f.Location.File, &f.Message} {
-		*s = strings.ReplaceAll(*s, j.partial(), j.opts.Out)
+		*s = strings.ReplaceAll(*s, j.part, j.opts.Out)
 	}
 	return f
 }
@@ -238,7 +241,7 @@ func (j *job) fillKey(ctx context.Context, w *rebuild.Writer) error {
 	}
 	n := 0
 	var last keyspace.Revision
-	for rec := range j.self.each(nil) {
+	for rec := range j.self.each(keyspace.Revision{}) {
 		if n++; n%4096 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}

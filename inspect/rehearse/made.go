@@ -34,7 +34,7 @@ func (h *rehearsal) rollForward(ctx context.Context) error {
 // salvage writes what the damaged database of the plan proves to a new one, which is
 // then restored.
 func (h *rehearsal) salvage(ctx context.Context) error {
-	o := recover.Options{Out: h.room.path(madeFile), Scratch: h.room.dir, Snapshot: true}
+	o := recover.Options{Out: h.room.path(madeFile), Snapshot: true}
 	for _, other := range h.plan.With {
 		if s := h.givenAs(other); s != nil {
 			o.With = append(o.With, s)

@@ -62,6 +62,9 @@ func New(work *os.File, pageSize int, expected int64) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new database: %w", err)
 	}
+	// bbolt writes a page at a time, which a file system that has set the room aside takes
+	// faster. What is too much goes when the file ends.
+	reserve(work, expected)
 	return &Writer{db: db}, nil
 }
 
@@ -151,7 +154,23 @@ func (w *Writer) commit() error {
 	return err
 }
 
-// WriteTo writes the finished database, which ends at its high-water mark.
+// End finishes the database in the file itself, which then ends at the high-water mark, and
+// gives the file up. Its metas name one tree, as those of a file that bbolt writes out do.
+func (w *Writer) End() (size int64, err error) {
+	path := w.db.Path()
+	if err = w.commit(); err == nil {
+		err = w.db.Update(func(tx *bbolt.Tx) error { // of no change, so that the older meta is replaced
+			size = tx.Size()
+			return nil
+		})
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		return 0, err
+	}
+	return size, os.Truncate(path, size)
+}
+
+// WriteTo writes the finished database out, which ends at its high-water mark.
 func (w *Writer) WriteTo(out io.Writer) (size int64, err error) {
 	if err := w.commit(); err != nil {
 		return 0, err
@@ -163,7 +182,7 @@ func (w *Writer) WriteTo(out io.Writer) (size int64, err error) {
 	return size, err
 }
 
-// Close gives up the work file.
+// Close gives the file up.
 func (w *Writer) Close() error {
 	var err error
 	if w.tx != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"etcd-forensics/snapdb/page"
 	"etcd-forensics/snapdb/rebuild"
 )
 
@@ -24,7 +26,53 @@ func records(n int) (keys, values [][]byte) {
 	return keys, values
 }
 
-func write(t *testing.T, pageSize, n int, hash bool) []byte {
+// A way is how what was written is finished.
+type way func(t *testing.T, w *rebuild.Writer, work string) []byte
+
+// inPlace ends the database in the file that it was written to.
+func inPlace(t *testing.T, w *rebuild.Writer, work string) []byte {
+	t.Helper()
+	size, err := w.End()
+	return whole(t, work, size, err)
+}
+
+// inPlaceWithHash does that, too, and appends the hash.
+func inPlaceWithHash(t *testing.T, w *rebuild.Writer, work string) []byte {
+	t.Helper()
+	size, err := w.EndSnapshot()
+	return whole(t, work, size, err)
+}
+
+// copied writes the database out, with its hash.
+func copied(t *testing.T, w *rebuild.Writer, work string) []byte {
+	t.Helper()
+	file, err := os.Create(work + ".out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	s, err := w.Snapshot(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, digest, err := s.End()
+	b := whole(t, file.Name(), size, err)
+	if sum := sha256.Sum256(b); !bytes.Equal(digest, sum[:]) {
+		t.Errorf("the digest of the whole is %x, not %x", sum, digest)
+	}
+	return b
+}
+
+func whole(t *testing.T, path string, size int64, err error) []byte {
+	t.Helper()
+	b, readErr := os.ReadFile(path)
+	if err = errors.Join(err, readErr); err != nil || size != int64(len(b)) {
+		t.Fatalf("size %d of %d, %v", size, len(b), err)
+	}
+	return b
+}
+
+func write(t *testing.T, pageSize, n int, end way) []byte {
 	t.Helper()
 	work, err := os.Create(filepath.Join(t.TempDir(), "work"))
 	if err != nil {
@@ -52,52 +100,36 @@ func write(t *testing.T, pageSize, n int, hash bool) []byte {
 			}
 		}
 	}
-	var out bytes.Buffer
-	if !hash {
-		size, err := w.WriteTo(&out)
-		if err != nil || size != int64(out.Len()) {
-			t.Fatalf("size %d of %d, %v", size, out.Len(), err)
-		}
-		return out.Bytes()
-	}
-	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	size, digest, err := w.WriteSnapshotTo(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(file.Name())
-	if err != nil || size != int64(len(b)) {
-		t.Fatalf("size %d of %d, %v", size, len(b), err)
-	}
-	if sum := sha256.Sum256(b); !bytes.Equal(digest, sum[:]) {
-		t.Errorf("the digest of the whole is %x, not %x", sum, digest)
-	}
-	return b
+	return end(t, w, work.Name())
 }
 
 func TestTheSameRecordsGiveTheSameBytes(t *testing.T) {
 	for _, pageSize := range []int{512, 4096, 16384} {
-		before := runtime.GOMAXPROCS(1)
-		one := write(t, pageSize, 3000, false)
-		runtime.GOMAXPROCS(8)
-		eight := write(t, pageSize, 3000, false)
-		runtime.GOMAXPROCS(before)
-		if !bytes.Equal(one, eight) {
-			t.Errorf("page size %d: two runs differ", pageSize)
+		for n, end := range []way{inPlace, inPlaceWithHash, copied} {
+			before := runtime.GOMAXPROCS(1)
+			one := write(t, pageSize, 3000, end)
+			runtime.GOMAXPROCS(8)
+			eight := write(t, pageSize, 3000, end)
+			runtime.GOMAXPROCS(before)
+			if !bytes.Equal(one, eight) {
+				t.Errorf("page size %d, way %d: two runs differ", pageSize, n)
+			}
 		}
 	}
 }
 
 func TestWhatIsWrittenIsThere(t *testing.T) {
-	for _, pageSize := range []int{512, 4096} {
-		b := write(t, pageSize, 3000, true)
-		data := b[:len(b)-sha256.Size]
-		if sum := sha256.Sum256(data); !bytes.Equal(sum[:], b[len(data):]) {
-			t.Error("the hash at the end is not that of the rest")
+	for pageSize, end := range map[int]way{512: inPlace, 1024: copied, 2048: inPlaceWithHash, 4096: inPlaceWithHash, 8192: inPlace, 16384: copied} {
+		data := write(t, pageSize, 3000, end)
+		if len(data)%pageSize != 0 {
+			b := data
+			data = b[:len(b)-sha256.Size]
+			if sum := sha256.Sum256(data); !bytes.Equal(sum[:], b[len(data):]) {
+				t.Error("the hash at the end is not that of the rest")
+			}
+		}
+		if !namesOneTree(t, data, pageSize) {
+			t.Errorf("page size %d: the metas name two trees", pageSize)
 		}
 		path := filepath.Join(t.TempDir(), "db")
 		if err := os.WriteFile(path, data, 0o600); err != nil {
@@ -139,6 +171,19 @@ func TestWhatIsWrittenIsThere(t *testing.T) {
 		}
 		db.Close()
 	}
+}
+
+// namesOneTree says whether both metas are valid, and of one tree and high-water mark.
+func namesOneTree(t *testing.T, data []byte, pageSize int) bool {
+	t.Helper()
+	var metas [2]page.Meta
+	for i := range metas {
+		metas[i] = page.DecodeMeta((*[page.MetaSize]byte)(data[i*pageSize+page.HeaderSize:]))
+		if problems := metas[i].Problems(); len(problems) > 0 {
+			t.Errorf("meta %d: %v", i, problems)
+		}
+	}
+	return metas[0].Root == metas[1].Root && metas[0].Pgid == metas[1].Pgid && metas[0].Txid != metas[1].Txid
 }
 
 func TestRecordsOutOfOrderAreRefused(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"os"
 )
 
 // A File is what a snapshot is written to. Its hash is computed of what can be read again.
@@ -59,14 +60,24 @@ func (s *Snapshot) End() (size int64, digest []byte, err error) {
 	return s.size + int64(n), is.sum.Sum(nil), err
 }
 
-// WriteSnapshotTo writes the finished database and its hash behind it, and gives the size
-// and the digest of both.
-func (w *Writer) WriteSnapshotTo(out File) (size int64, digest []byte, err error) {
-	s, err := w.Snapshot(out)
-	if err != nil {
-		return 0, nil, err
+// EndSnapshot finishes the database in the file itself, as End does, and writes its SHA-256
+// behind it. The size is that of both.
+func (w *Writer) EndSnapshot() (size int64, err error) {
+	path := w.db.Path()
+	if size, err = w.End(); err != nil {
+		return 0, err
 	}
-	return s.End()
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	sum := sha256.New()
+	if _, err := io.CopyBuffer(sum, io.NewSectionReader(file, 0, size), make([]byte, chunkBytes)); err != nil {
+		return 0, err
+	}
+	n, err := file.WriteAt(sum.Sum(nil), size)
+	return size + int64(n), err
 }
 
 // chunkBytes is what is written, and read again, at a time: it fits a processor's cache.

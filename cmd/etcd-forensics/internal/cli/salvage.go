@@ -63,7 +63,7 @@ func (p *program) runSalvage(cmd *cobra.Command, path string, with []string, opt
 		return err
 	}
 	defer src.Close()
-	opts.Out, opts.Scratch = p.output, p.scratch
+	opts.Out = p.output
 	for _, w := range with {
 		s, _, err := p.openOne(cmd.Context(), w, bar.add)
 		if err != nil {
