@@ -8,6 +8,10 @@ const (
 	aheadBatches = 2 * aheadReaders
 	aheadLeaves  = 32        // of one batch
 	aheadBytes   = 256 << 10 // read for one batch, and one leaf more
+
+	// What was made for a larger leaf is not kept for the next.
+	keptBytes   = 32 << 10
+	keptRecords = 1024
 )
 
 // A leafBatch is some leaves in a row, and what was read of the first of them.
@@ -23,7 +27,7 @@ func (l *leafBatch) fill(b *base) {
 	l.read = 0
 	for bytes := 0; l.read < len(l.leaves) && bytes <= aheadBytes; l.read++ {
 		r := &l.readers[l.read]
-		if cap(r.buf) > aheadBytes {
+		if cap(r.buf) > keptBytes || cap(r.records) > keptRecords {
 			*r = leafReader{}
 		}
 		r.base = b

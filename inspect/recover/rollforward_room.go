@@ -77,7 +77,10 @@ func partial(out string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return f.Name(), f.Close()
+	if err := f.Close(); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
 }
 
 // appear gives the complete file its name, and never takes one that is there.

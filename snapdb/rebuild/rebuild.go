@@ -155,12 +155,14 @@ func (w *Writer) commit() error {
 }
 
 // End finishes the database in the file itself, which then ends at the high-water mark, and
-// gives the file up. Its metas name one tree, as those of a file that bbolt writes out do.
+// gives the file up. Its metas are as those of a file that bbolt writes out: both name one
+// tree, and page 0 the later transaction (bbolt v1.5.0, tx.go, WriteTo).
 func (w *Writer) End() (size int64, err error) {
 	path := w.db.Path()
-	if err = w.commit(); err == nil {
-		err = w.db.Update(func(tx *bbolt.Tx) error { // of no change, so that the older meta is replaced
-			size = tx.Size()
+	err = w.commit()
+	for even := false; err == nil && !even; {
+		err = w.db.Update(func(tx *bbolt.Tx) error { // of no change; page 0 has the even ones
+			size, even = tx.Size(), tx.ID()%2 == 0
 			return nil
 		})
 	}

@@ -128,9 +128,7 @@ func TestWhatIsWrittenIsThere(t *testing.T) {
 				t.Error("the hash at the end is not that of the rest")
 			}
 		}
-		if !namesOneTree(t, data, pageSize) {
-			t.Errorf("page size %d: the metas name two trees", pageSize)
-		}
+		checkMetas(t, data, pageSize)
 		path := filepath.Join(t.TempDir(), "db")
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
@@ -173,8 +171,9 @@ func TestWhatIsWrittenIsThere(t *testing.T) {
 	}
 }
 
-// namesOneTree says whether both metas are valid, and of one tree and high-water mark.
-func namesOneTree(t *testing.T, data []byte, pageSize int) bool {
+// checkMetas says whether the metas are valid, and of one tree and high-water mark: page 0
+// of the later transaction.
+func checkMetas(t *testing.T, data []byte, pageSize int) {
 	t.Helper()
 	var metas [2]page.Meta
 	for i := range metas {
@@ -183,7 +182,33 @@ func namesOneTree(t *testing.T, data []byte, pageSize int) bool {
 			t.Errorf("meta %d: %v", i, problems)
 		}
 	}
-	return metas[0].Root == metas[1].Root && metas[0].Pgid == metas[1].Pgid && metas[0].Txid != metas[1].Txid
+	if metas[0].Root != metas[1].Root || metas[0].Pgid != metas[1].Pgid || metas[0].Txid != metas[1].Txid+1 {
+		t.Errorf("the metas are %+v", metas)
+	}
+}
+
+// TestTheMetasAreAlikeAfterAnyNumberOfTransactions writes one bucket a transaction.
+func TestTheMetasAreAlikeAfterAnyNumberOfTransactions(t *testing.T) {
+	for buckets := range 5 {
+		for n, end := range []way{inPlace, inPlaceWithHash, copied} {
+			work, err := os.Create(filepath.Join(t.TempDir(), "work"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, err := rebuild.New(work, 4096, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			for i := range buckets {
+				if err := w.Bucket(0, []byte{byte('a' + i)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Logf("%d buckets, way %d", buckets, n)
+			checkMetas(t, end(t, w, work.Name()), 4096)
+		}
+	}
 }
 
 func TestRecordsOutOfOrderAreRefused(t *testing.T) {
