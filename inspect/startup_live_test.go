@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -194,6 +196,7 @@ func start(t *testing.T, name, dir string, predicted inspect.Startup) outcome {
 	voters := 0
 	for _, m := range fixtures.LoadTruth(t, name).Members {
 		peers = append(peers, m.Name+"="+m.PeerURLs[0])
+		hold(t, m.PeerURLs)
 		if !m.IsLearner {
 			voters++
 		}
@@ -228,6 +231,32 @@ func start(t *testing.T, name, dir string, predicted inspect.Startup) outcome {
 		o.Error = lastWords(log.String())
 	}
 	return o
+}
+
+// hold listens where members of the cluster once did, and answers nobody: a member of a
+// copy that another test starts, and that happens to get such a port, would tell the
+// server that it was removed.
+func hold(t *testing.T, urls []string) {
+	t.Helper()
+	for _, s := range urls {
+		u, err := url.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", u.Host)
+		for end := time.Now().Add(patience); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end); l, err = net.Listen("tcp", u.Host) {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+				c.Close()
+			}
+		}()
+	}
 }
 
 // observe reads what the server's process writes until it has shown what it does. It
