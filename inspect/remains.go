@@ -275,7 +275,7 @@ func (l looseRecords) String() string {
 
 // countLoose counts the records that could be read page by page.
 func (r *remnant) countLoose(ctx context.Context, file io.ReaderAt) error {
-	return r.EachLeaf(ctx, func(page.ID) bool { return true }, func(id page.ID, b []byte) {
+	return r.EachLeaf(ctx, snapdb.EveryPage, func(id page.ID, b []byte) {
 		n, last := revisionKeys(b)
 		if n == 0 {
 			return

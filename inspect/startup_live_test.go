@@ -110,7 +110,7 @@ func freeURL() url.URL {
 }
 
 const (
-	patience  = 3 * time.Minute         // for what is predicted, however slow the machine
+	giveUp    = 30 * time.Second        // in all, and for what is predicted
 	serveTime = 5500 * time.Millisecond // for an election and a put that are not predicted
 	settle    = 1500 * time.Millisecond // for the end of a member that is predicted to stay up
 )
@@ -201,7 +201,7 @@ func start(t *testing.T, name, dir string, predicted inspect.Startup) outcome {
 			voters++
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), giveUp)
 	defer cancel()
 	c := exec.CommandContext(ctx, os.Args[0])
 	c.Env = append(os.Environ(), serverDir+"="+dir, serverName+"="+filepath.Base(dir), serverPeers+"="+strings.Join(peers, ","))
@@ -244,7 +244,7 @@ func hold(t *testing.T, urls []string) {
 			t.Fatal(err)
 		}
 		l, err := net.Listen("tcp", u.Host)
-		for end := time.Now().Add(patience); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end); l, err = net.Listen("tcp", u.Host) {
+		for end := time.Now().Add(giveUp); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end); l, err = net.Listen("tcp", u.Host) {
 			time.Sleep(50 * time.Millisecond)
 		}
 		if err != nil {
@@ -263,7 +263,7 @@ func hold(t *testing.T, urls []string) {
 // waits long for what is predicted, and a while for what is not.
 func observe(lines <-chan string, alone bool, predicted inspect.Startup) outcome {
 	o := outcome{Serves: new(bool)}
-	end := time.After(patience)
+	end := time.After(giveUp)
 	for {
 		select {
 		case line, ok := <-lines:
@@ -282,7 +282,7 @@ func observe(lines <-chan string, alone bool, predicted inspect.Startup) outcome
 			}
 			switch says := func(p *bool, want bool) bool { return p != nil && *p == want }; {
 			case says(predicted.Starts, false), alone && says(predicted.Serves, true):
-				end = time.After(patience)
+				end = time.After(giveUp)
 			case alone:
 				end = time.After(serveTime)
 			default:

@@ -230,7 +230,7 @@ func runScript(t *testing.T, shell, root string, p *restore.Plan, script report.
 	}
 	for _, argv := range background {
 		is := func(got []string) bool { return slices.Equal(got, argv) }
-		for end := time.Now().Add(time.Minute); !slices.ContainsFunc(box.calls(t), is); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(5 * time.Second); !slices.ContainsFunc(box.calls(t), is); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("%s: not run in the background: %q", script.Name, argv)
 			}

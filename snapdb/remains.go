@@ -58,9 +58,10 @@ func hashKey(key []byte) uint32 { return max(crc32.Checksum(key, castagnoli), ke
 
 // Survey reads the file once or twice from front to back. Only the end of ctx is
 // an error: what cannot be read is counted.
-func Survey(ctx context.Context, f *File) (*Remains, error) { return SurveyOf(ctx, f, everyPage) }
+func Survey(ctx context.Context, f *File) (*Remains, error) { return SurveyOf(ctx, f, EveryPage) }
 
-func everyPage(page.ID) bool { return true }
+// EveryPage wants all pages.
+func EveryPage(page.ID) bool { return true }
 
 // SurveyOf looks at the wanted pages alone, and reads no more of the file than that takes.
 func SurveyOf(ctx context.Context, f *File, wanted func(page.ID) bool) (*Remains, error) {

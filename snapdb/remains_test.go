@@ -86,7 +86,7 @@ func TestNothingIsFoundWhereNothingIs(t *testing.T) {
 		if r.PageSize != 0 || r.Own != 0 || len(slices.Collect(r.Roots())) != 0 || len(r.Named()) != 0 {
 			t.Errorf("%d bytes: %+v", len(b), r)
 		}
-		if err := r.EachLeaf(context.Background(), all, func(page.ID, []byte) { t.Error("a leaf") }); err != nil {
+		if err := r.EachLeaf(context.Background(), snapdb.EveryPage, func(page.ID, []byte) { t.Error("a leaf") }); err != nil {
 			t.Error(err)
 		}
 	}
@@ -224,11 +224,8 @@ func FuzzSurvey(f *testing.F) {
 				}
 			}
 		}
-		if err := r.EachLeaf(context.Background(), all, func(page.ID, []byte) {}); err != nil {
+		if err := r.EachLeaf(context.Background(), snapdb.EveryPage, func(page.ID, []byte) {}); err != nil {
 			t.Fatal(err)
 		}
 	})
 }
-
-// all wants every page.
-func all(page.ID) bool { return true }

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"etcd-forensics/fixtures"
-	"etcd-forensics/inspect"
 	"etcd-forensics/snapdb/keyspace"
 )
 
@@ -38,14 +37,7 @@ func TestLeavesReadAheadComeInTheirOrder(t *testing.T) {
 		}
 		return nil
 	})
-	f, err := inspect.BackendFile(t.Context(), opened(t, path)[0], inspect.Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := openBase(t.Context(), f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := baseOf(t, path)
 	w := newWitness(b, "x")
 	var want []keyspace.Revision
 	var leafOf []int // of each record, its place in w.order

@@ -13,7 +13,7 @@ import (
 // brokenChains are the keys whose versions do not follow each other in the new file.
 type brokenChains struct {
 	keys map[string]bool
-	more bool // there are more than are kept
+	more bool // there are more than are kept, or could be read again
 }
 
 // mayBreak says whether there can be any for what is known to be missing.
@@ -51,12 +51,16 @@ func (j *job) findBroken(ctx context.Context) (broken brokenChains, err error) {
 			continue
 		}
 		at[f.Revision] = true
+		there := false
 		rows.From(f.Revision.Append(nil), func(row scan.Row) bool { // the fault has the beginning of a long key
-			kv, _ := keyspace.DecodeKeyValue(row.Value)
-			broken.keys[string(kv.Key)] = true
+			rev, _ := keyspace.DecodeRevision(row.Key)
+			if kv, err := keyspace.DecodeKeyValue(row.Value); err == nil && rev == f.Revision {
+				broken.keys[string(kv.Key)], there = true, true
+			}
 			return false
 		})
+		broken.more = broken.more || !there
 	}
-	broken.more = found.FaultCount[scan.RecordChain] > len(at)
+	broken.more = broken.more || found.FaultCount[scan.RecordChain] > len(at)
 	return broken, nil
 }

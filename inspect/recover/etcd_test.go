@@ -86,7 +86,7 @@ func TestEtcdStartsOnWhatIsSalvaged(t *testing.T) {
 	}
 	s.Start()
 	defer s.HardStop()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	select {
 	case <-s.ReadyNotify():

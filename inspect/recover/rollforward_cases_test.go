@@ -630,7 +630,7 @@ func serves(t *testing.T, dir, member string) {
 	defer e.Close()
 	select {
 	case <-e.Server.ReadyNotify():
-	case <-time.After(3 * time.Minute):
+	case <-time.After(time.Minute):
 		t.Fatal("it is not ready")
 	}
 	answer, err := e.Server.Range(t.Context(), &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}})

@@ -29,6 +29,20 @@ func (f *failing) ReadAt(b []byte, at int64) (int, error) {
 	return f.ReaderAt.ReadAt(b, at)
 }
 
+// baseOf reads the tree of a database.
+func baseOf(t *testing.T, path string) *base {
+	t.Helper()
+	f, err := inspect.BackendFile(t.Context(), opened(t, path)[0], inspect.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := openBase(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // TestPagesThatTheMachineDoesNotGiveAreNotPassedOver opens a database, lets single pages
 // become unreadable, and reads the records again.
 func TestPagesThatTheMachineDoesNotGiveAreNotPassedOver(t *testing.T) {
@@ -40,14 +54,7 @@ func TestPagesThatTheMachineDoesNotGiveAreNotPassedOver(t *testing.T) {
 		}
 		return err
 	})
-	f, err := inspect.BackendFile(t.Context(), opened(t, path)[0], inspect.Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := openBase(t.Context(), f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := baseOf(t, path)
 	r := &failing{ReaderAt: b.mended.r}
 	b.mended.r = r
 	w := newWitness(b, "x")

@@ -63,7 +63,7 @@ func tellSecrets(t *testing.T, dir string) {
 	<-e.Server.ReadyNotify()
 	c := v3client.New(e.Server)
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	must := func(_ any, err error) {
 		t.Helper()

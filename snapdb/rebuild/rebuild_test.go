@@ -26,6 +26,20 @@ func records(n int) (keys, values [][]byte) {
 	return keys, values
 }
 
+// begin begins a database in a new file.
+func begin(t *testing.T, pageSize int, expected int64) (w *rebuild.Writer, path string) {
+	t.Helper()
+	work, err := os.Create(filepath.Join(t.TempDir(), "work"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w, err = rebuild.New(work, pageSize, expected); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	return w, work.Name()
+}
+
 // A way is how what was written is finished.
 type way func(t *testing.T, w *rebuild.Writer, work string) []byte
 
@@ -74,15 +88,7 @@ func whole(t *testing.T, path string, size int64, err error) []byte {
 
 func write(t *testing.T, pageSize, n int, end way) []byte {
 	t.Helper()
-	work, err := os.Create(filepath.Join(t.TempDir(), "work"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := rebuild.New(work, pageSize, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w, work := begin(t, pageSize, 1<<20)
 	keys, values := records(n)
 	for _, path := range [][][]byte{{[]byte("a")}, {[]byte("key")}, {[]byte("empty")}, {[]byte("a"), []byte("nested")}} {
 		if err := w.Bucket(uint64(len(path)-1), path...); err != nil {
@@ -100,7 +106,7 @@ func write(t *testing.T, pageSize, n int, end way) []byte {
 			}
 		}
 	}
-	return end(t, w, work.Name())
+	return end(t, w, work)
 }
 
 func TestTheSameRecordsGiveTheSameBytes(t *testing.T) {
@@ -191,36 +197,20 @@ func checkMetas(t *testing.T, data []byte, pageSize int) {
 func TestTheMetasAreAlikeAfterAnyNumberOfTransactions(t *testing.T) {
 	for buckets := range 5 {
 		for n, end := range []way{inPlace, inPlaceWithHash, copied} {
-			work, err := os.Create(filepath.Join(t.TempDir(), "work"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			w, err := rebuild.New(work, 4096, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer w.Close()
+			w, work := begin(t, 4096, 0)
 			for i := range buckets {
 				if err := w.Bucket(0, []byte{byte('a' + i)}); err != nil {
 					t.Fatal(err)
 				}
 			}
 			t.Logf("%d buckets, way %d", buckets, n)
-			checkMetas(t, end(t, w, work.Name()), 4096)
+			checkMetas(t, end(t, w, work), 4096)
 		}
 	}
 }
 
 func TestRecordsOutOfOrderAreRefused(t *testing.T) {
-	work, err := os.Create(filepath.Join(t.TempDir(), "work"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := rebuild.New(work, 4096, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w, _ := begin(t, 4096, 0)
 	if err := w.Bucket(0, []byte("key")); err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func TestAnInterruptEndsEveryCommand(t *testing.T) {
 			if interrupted {
 				stopped++
 			}
-			if interrupted != (exit == cli.ExitPartial) || strings.Contains(stderr, "context canceled") || took > whole+20*time.Second {
+			if interrupted != (exit == cli.ExitPartial) || strings.Contains(stderr, "context canceled") || took > whole+5*time.Second {
 				t.Errorf("%s: exit %d after %v, stderr %q", name, exit, took, stderr)
 			}
 			if err := wellFormed(line.args, outcome{exit: exit, out: []byte(answer), stderr: []byte(stderr)}); err != nil && line.args[0] != "inspect" {
