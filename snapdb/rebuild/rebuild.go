@@ -42,6 +42,7 @@ type Writer struct {
 	last   []byte
 	values []byte // put in this transaction, one behind the other
 	held   int64  // bytes put in this transaction
+	room   *room  // nil where none was set aside
 }
 
 // New begins a database in an empty file, which it takes over: bbolt closes it.
@@ -62,10 +63,13 @@ func New(work *os.File, pageSize int, expected int64) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new database: %w", err)
 	}
+	w := &Writer{db: db}
 	// bbolt writes a page at a time, which a file system that has set the room aside takes
 	// faster. What is too much goes when the file ends.
-	reserve(work, expected)
-	return &Writer{db: db}, nil
+	if reserve(work, expected) {
+		w.room = beginRoom(work, expected, fetch)
+	}
+	return w, nil
 }
 
 // Bucket begins a bucket; a path of several names leads into buckets that were begun
@@ -103,6 +107,7 @@ func (w *Writer) begin(path [][]byte) error {
 	if w.tx, err = w.db.Begin(true); err != nil {
 		return err
 	}
+	w.room.writeFrom(w.tx.Size())
 	w.bucket, w.held = nil, 0
 	for i, name := range path {
 		if i == 0 {
@@ -187,6 +192,8 @@ func (w *Writer) WriteTo(out io.Writer) (size int64, err error) {
 // Close gives the file up.
 func (w *Writer) Close() error {
 	var err error
+	w.room.end()
+	w.room = nil
 	if w.tx != nil {
 		err = w.tx.Rollback()
 		w.tx = nil

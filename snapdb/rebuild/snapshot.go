@@ -32,7 +32,7 @@ type summed struct {
 // Snapshot writes the finished database. It needs the Writer no longer when it returns.
 func (w *Writer) Snapshot(out File) (*Snapshot, error) {
 	s := &Snapshot{out: out, summed: make(chan summed, 1)}
-	written := &meter{out: out, total: make(chan int64, 1)}
+	written := &meter{out: out, total: make(newest, 1)}
 	go func() { s.summed <- sumBehind(out, written.total) }()
 	buffered := bufio.NewWriterSize(written, chunkBytes)
 	size, err := w.WriteTo(buffered)
@@ -87,17 +87,13 @@ const chunkBytes = 1 << 18
 type meter struct {
 	out     io.Writer
 	written int64
-	total   chan int64 // holds the newest number alone, so that no one waits to tell it
+	total   newest
 }
 
 func (m *meter) Write(b []byte) (int, error) {
 	n, err := m.out.Write(b)
 	m.written += int64(n)
-	select {
-	case <-m.total:
-	default:
-	}
-	m.total <- m.written
+	m.total.tell(m.written)
 	return n, err
 }
 

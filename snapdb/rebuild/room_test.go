@@ -1,0 +1,54 @@
+package rebuild
+
+import (
+	"os"
+	"testing"
+)
+
+// TestRoomIsFoundAheadOfTheWriter follows what memory is asked for while a writer goes on,
+// and jumps ahead: each part once, at most so much ahead, nothing behind the end or behind
+// the writer.
+func TestRoomIsFoundAheadOfTheWriter(t *testing.T) {
+	const size = 3*roomAhead + roomChunk/2
+	type part struct{ at, n int64 }
+	asked := make(chan part)
+	r := beginRoom(nil, size, func(_ *os.File, at, n int64) { asked <- part{at, n} })
+	at := int64(0)
+	until := func(to int64) {
+		t.Helper()
+		for at < to {
+			p := <-asked
+			if p.at != at || p.n <= 0 || p.n > roomChunk {
+				t.Fatalf("%d bytes at %d are asked for, not those from %d on", p.n, p.at, at)
+			}
+			at += p.n
+		}
+		if at != to {
+			t.Fatalf("asked for up to %d, not %d", at, to)
+		}
+	}
+	r.writeFrom(0)
+	until(roomAhead)
+	r.writeFrom(roomChunk)
+	until(roomAhead + roomChunk)
+	at = roomAhead + 5*roomChunk // what was passed by is not asked for
+	r.writeFrom(at)
+	until(2*roomAhead + 5*roomChunk)
+	at = size - roomChunk
+	r.writeFrom(at)
+	until(size)
+	r.writeFrom(size)
+	r.end()
+	select {
+	case p := <-asked:
+		t.Errorf("%d bytes at %d are asked for behind the end", p.n, p.at)
+	default:
+	}
+}
+
+// TestNoRoomIsNone covers file systems that set none aside.
+func TestNoRoomIsNone(t *testing.T) {
+	var none *room
+	none.writeFrom(1)
+	none.end()
+}
