@@ -58,7 +58,7 @@ func openBase(ctx context.Context, f *source.File) (*base, error) {
 			if !found {
 				break
 			}
-			if err := b.read(ctx); err != nil {
+			if err := b.read(ctx, nil); err != nil {
 				return nil, err
 			}
 			if !b.mend() {
@@ -171,14 +171,19 @@ func (b *base) use(ctx context.Context, db *snapdb.File) error {
 	return err
 }
 
-// read passes over all leaves, and settles which of bucket key are whole.
-func (b *base) read(ctx context.Context) error {
+// read passes over all leaves, and settles which of bucket key are whole. Those that
+// another tree of the file has, too, are as they are there.
+func (b *base) read(ctx context.Context, other *base) error {
 	b.key = -1
 	if key, ok := b.Bucket[keyspace.BucketKey]; ok {
 		b.key = key
 	}
 	judge := newLeafJudge(b.Tree, b.key)
-	result, err := scan.Run(ctx, b.Tree, scan.Options{}, judge)
+	var opts scan.Options
+	if other != nil && other.key >= 0 && b.key >= 0 {
+		opts.Known = judge.adopt(other)
+	}
+	result, err := scan.Run(ctx, b.Tree, opts, judge)
 	if err != nil {
 		return err
 	}

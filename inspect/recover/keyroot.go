@@ -52,7 +52,7 @@ func (b *base) orKeyRoot(ctx context.Context) (*base, error) {
 		if err := b.use(ctx, b.asRoot(db)); err != nil {
 			return nil, err
 		}
-		if err := b.read(ctx); err != nil {
+		if err := b.read(ctx, nil); err != nil {
 			return nil, err
 		}
 		if !b.mend() {

@@ -29,6 +29,7 @@ type leafState struct {
 	missing     int32 // elements that are not proven
 	class       leafClass
 	alone       bool // nothing is wrong with the page but its place
+	sound       bool // nothing is wrong with it at all
 }
 
 // fitMisfits takes pages for what they are that lie outside what their parents promise,
@@ -65,6 +66,21 @@ func newLeafJudge(tree *snapdb.Tree, bucket int) *leafJudge {
 	return &leafJudge{tree: tree, bucket: bucket, leaves: make([]leafState, len(tree.Leaves))}
 }
 
+// adopt takes over what is known of the leaves of another tree of the file, and says of
+// the leaves which these are.
+func (j *leafJudge) adopt(other *base) (known func(leaf int) bool) {
+	of := j.tree.Adopt(j.bucket, other.Tree, other.key, func(leaf int) bool {
+		s := &other.leaves[leaf]
+		return s.class == leafWhole && s.sound
+	})
+	for i, k := range of {
+		if k >= 0 {
+			j.leaves[i] = other.leaves[k]
+		}
+	}
+	return func(leaf int) bool { return leaf < len(of) && of[leaf] >= 0 }
+}
+
 // Sink implements scan.Consumer.
 func (j *leafJudge) Sink() scan.Sink { return &leafSink{judge: j} }
 
@@ -99,9 +115,10 @@ func (s *leafSink) Leaf(l *scan.Leaf) {
 	}
 	first, last := &s.records[0], &s.records[len(s.records)-1]
 	state.first, state.last = first.rev, last.rev
+	state.sound = l.Sound && missing == 0
 	state.alone = l.Sound || missing == 0 && page.LaidOut(l.Bytes)
 	switch {
-	case l.Sound && missing == 0:
+	case state.sound:
 		state.class = leafWhole
 	case lo != nil && bytes.Compare(first.Key, lo) < 0 || hi != nil && bytes.Compare(last.Key, hi) >= 0:
 		state.class = leafMisfit

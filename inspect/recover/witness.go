@@ -43,7 +43,7 @@ func (b *base) olderWitness(ctx context.Context) (*witness, error) {
 		return nil, nil
 	}
 	o := &base{file: b.file, mended: b.mended, db: b.older.Tree.File, WalkedTree: b.older, origin: "the tree of an older transaction", unread: map[page.ID]error{}}
-	if err := o.read(ctx); err != nil || o.key < 0 {
+	if err := o.read(ctx, b); err != nil || o.key < 0 {
 		return nil, err
 	}
 	return newWitness(o, ""), nil

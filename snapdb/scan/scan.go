@@ -57,6 +57,9 @@ type Options struct {
 	Digest  bool // compute SHA-256 of the file
 	Parsers int  // 0: one fewer than GOMAXPROCS with a digest, at least 1
 	Again   bool // another pass was made over this tree: it has all faults and buckets
+	// Known says of the leaves that are not read, since what they hold is known; see
+	// snapdb.Tree.Adopt.
+	Known func(leaf int) bool
 }
 
 // A Result is what the pass itself found.
@@ -152,6 +155,11 @@ func (p *pass) run() error {
 	}
 }
 
+// wants says whether leaf i is to be read.
+func (p *pass) wants(i int) bool {
+	return p.tree.Leaves[i].ID != 0 && (p.opts.Known == nil || !p.opts.Known(i))
+}
+
 // arrange puts the leaves from number done on into the order of their pages.
 func (p *pass) arrange(done int) {
 	leaves := p.tree.Leaves
@@ -161,7 +169,7 @@ func (p *pass) arrange(done int) {
 	}
 	p.order = p.order[:0]
 	for i := done; i < len(leaves); i++ {
-		if leaves[i].ID != 0 {
+		if p.wants(i) {
 			p.order = append(p.order, int32(i))
 		}
 	}
@@ -179,7 +187,7 @@ func (p *pass) arrangeByPage(done int) bool {
 	at := make([]int32, pages) // number of the leaf on a page, plus 1
 	for i := done; i < len(leaves); i++ {
 		id := leaves[i].ID
-		if id == 0 {
+		if !p.wants(i) {
 			continue
 		}
 		if id >= pages || at[id] != 0 {
