@@ -5,9 +5,10 @@ import "sync"
 // Leaves are read ahead of who takes their records.
 const (
 	aheadReaders = 2
-	aheadBatches = 2 * aheadReaders
+	aheadBatches = 12 * aheadReaders
 	aheadLeaves  = 32        // of one batch
-	aheadBytes   = 256 << 10 // read for one batch, and one leaf more
+	aheadBytes   = 256 << 10 // of one batch, and one leaf more
+	aheadTotal   = 8 << 20   // of all batches under way, and one batch more
 
 	// What was made for a larger leaf is not kept for the next.
 	keptBytes   = 32 << 10
@@ -17,24 +18,40 @@ const (
 // A leafBatch is some leaves in a row, and what was read of the first of them.
 type leafBatch struct {
 	leaves  []int32
+	bytes   int64 // of them, at most
 	readers [aheadLeaves]leafReader
 	read    int // leaves
 	done    chan struct{}
 }
 
-// fill reads as many leaves as a batch may hold, and none behind one that cannot be read.
+// cut makes a batch of the first of some leaves, as many as it may hold, and gives the
+// others.
+func (l *leafBatch) cut(b *base, leaves []int32) []int32 {
+	l.leaves, l.bytes = leaves[:0], 0
+	for len(l.leaves) < min(aheadLeaves, len(leaves)) && l.bytes <= aheadBytes {
+		l.bytes += b.leafBytes(leaves[len(l.leaves)])
+		l.leaves = leaves[:len(l.leaves)+1]
+	}
+	return leaves[len(l.leaves):]
+}
+
+// leafBytes gives how much is read of a leaf at most.
+func (b *base) leafBytes(leaf int32) int64 {
+	pages := int64(b.Tree.Leaves[leaf].Overflow) + 1
+	if !b.leaves[leaf].sound {
+		pages = b.Tree.Room(b.Tree.Leaves[leaf].ID)
+	}
+	return min(pages*int64(b.db.PageSize), maxMended)
+}
+
+// fill reads the leaves of a batch, and none behind one that cannot be read.
 func (l *leafBatch) fill(b *base) {
-	l.read = 0
-	for bytes := 0; l.read < len(l.leaves) && bytes <= aheadBytes; l.read++ {
+	for l.read = 0; l.read < len(l.leaves); l.read++ {
 		r := &l.readers[l.read]
-		if cap(r.buf) > keptBytes || cap(r.records) > keptRecords {
-			*r = leafReader{}
-		}
 		r.base = b
 		if r.leaf(int(l.leaves[l.read])) != nil {
 			break
 		}
-		bytes += len(r.buf)
 	}
 	l.done <- struct{}{}
 }
@@ -70,31 +87,38 @@ func (b *base) eachLeaf(leaves []int32, visit func([]record) bool) error {
 		})
 	}
 	var queue []*leafBatch // in the order of the leaves
-	send := func(batch *leafBatch) {
-		n := min(aheadLeaves, len(leaves))
-		if n == 0 {
-			return
+	free, ahead := make([]*leafBatch, aheadBatches), int64(0)
+	for i := range free {
+		free[i] = &leafBatch{done: make(chan struct{}, 1)}
+	}
+	send := func() {
+		for len(leaves) > 0 && len(free) > 0 && ahead <= aheadTotal {
+			batch := free[0]
+			free = free[1:]
+			leaves = batch.cut(b, leaves)
+			ahead += batch.bytes
+			work <- batch
+			queue = append(queue, batch)
 		}
-		batch.leaves, leaves = leaves[:n], leaves[n:]
-		work <- batch
-		queue = append(queue, batch)
 	}
-	for range aheadBatches {
-		send(&leafBatch{done: make(chan struct{}, 1)})
-	}
-	for len(queue) > 0 {
+	for send(); len(queue) > 0; send() {
 		batch := queue[0]
 		queue = queue[1:]
 		<-batch.done
 		for n := range batch.read {
-			if !visit(batch.readers[n].records) {
+			r := &batch.readers[n]
+			if !visit(r.records) {
 				return nil
+			}
+			if cap(r.buf) > keptBytes || cap(r.records) > keptRecords {
+				*r = leafReader{}
 			}
 		}
 		if more, err := direct(batch.leaves[batch.read:]); !more {
 			return err
 		}
-		send(batch)
+		ahead -= batch.bytes
+		free = append(free, batch)
 	}
 	return nil
 }

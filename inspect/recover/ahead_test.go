@@ -64,6 +64,23 @@ func TestLeavesReadAheadComeInTheirOrder(t *testing.T) {
 			t.Errorf("stopped after %d: %d records of %d, %v", stop, len(got), len(want), w.err)
 		}
 	}
+	for left := w.order; len(left) > 0; {
+		var batch leafBatch
+		left = batch.cut(b, left)
+		read := int64(0)
+		for n, i := range batch.leaves {
+			if read > aheadBytes || n == aheadLeaves {
+				t.Fatalf("%d leaves of %d bytes are in one batch", len(batch.leaves), read)
+			}
+			if err := r.leaf(int(i)); err != nil {
+				t.Fatal(err)
+			}
+			read += int64(len(r.buf))
+		}
+		if len(batch.leaves) == 0 || read > batch.bytes {
+			t.Fatalf("%d leaves of %d bytes are said to have %d", len(batch.leaves), read, batch.bytes)
+		}
+	}
 	whole := b.mended.r
 	for _, n := range []int{0, 1, aheadLeaves - 1, aheadLeaves, len(w.order) / 2, len(w.order) - 1} {
 		at := int64(b.Tree.Leaves[w.order[n]].ID) * int64(b.db.PageSize)
