@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ type database struct {
 	remnant *remnant // what was found without a meta page; nil when one is valid
 
 	seed   *maphash.Seed // of blocks; nil when nothing is to be compared
+	broken int           // records asked for that break chains; see BrokenChains
 	blocks scan.BlockSums
 
 	leases     map[int64]bool // ids of all leases, nil when the bucket is not whole
@@ -130,6 +132,7 @@ func (d *database) read(ctx context.Context, digest bool, revision int64, limits
 	keys := scan.NewKeys(d.tree, key, revision, d.meta.revision(), limits.PerCode)
 	d.readLeases(limits.PerCode)
 	keys.Leases, keys.Compacted = d.leases, d.meta.scheduled <= d.meta.finished
+	keys.Broken = d.broken
 	if d.kube != nil {
 		keys.Classes = d.kube.parser
 	}
@@ -142,7 +145,8 @@ func (d *database) read(ctx context.Context, digest bool, revision int64, limits
 	}
 	var err error
 	d.pass, err = scan.Run(ctx, d.tree, scan.Options{Digest: digest}, consumers...)
-	d.keys = keys.Finish()
+	d.keys = keys.Finish(ctx)
+	err = cmp.Or(err, ctx.Err())
 	if blocks != nil {
 		d.blocks = blocks.Finish()
 	}
@@ -239,6 +243,9 @@ func (x *examination) examineBackend(ctx context.Context, f *source.File) error 
 	case err == nil:
 		d.findKubernetes()
 		d.seed = x.opts.blocks
+		if x.opts.Broken != nil {
+			d.broken = x.opts.Broken.Keep
+		}
 		err = d.read(ctx, x.opts.Digest, 0, x.opts.Limits)
 	}
 	if err != nil {

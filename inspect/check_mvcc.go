@@ -33,6 +33,12 @@ func (x *examination) checkRecords(d *database) {
 	for _, kind := range scan.RecordFaultKinds() {
 		x.countRest(mvccCodes[kind], d.keys.FaultCount[kind], listed[kind], d.file.Path)
 	}
+	if b := x.opts.Broken; b != nil {
+		b.Count = d.keys.BrokenCount
+		for _, f := range d.keys.Broken {
+			b.Revisions = append(b.Revisions, f.Revision)
+		}
+	}
 	if c := d.meta; c.scheduled > c.finished {
 		finished := fmt.Sprint(c.finished)
 		if c.finished < 0 {

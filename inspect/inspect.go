@@ -12,6 +12,7 @@ import (
 	"runtime"
 
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/snapdb/keyspace"
 	"etcd-forensics/walreader"
 	"etcd-forensics/walreader/raftlog"
 )
@@ -20,10 +21,20 @@ import (
 type Options struct {
 	Digest bool // compute SHA-256 of every file read
 	Limits Limits
-	Tokens []string // values of --initial-cluster-token to try besides Tokens
-	Prove  Prover   // proves databases by their logs; nil for not
+	Tokens []string      // values of --initial-cluster-token to try besides Tokens
+	Prove  Prover        // proves databases by their logs; nil for not
+	Broken *BrokenChains // of a single database, nil when nobody asks for them
 
 	blocks *maphash.Seed // of the sums by which several sources are compared
+}
+
+// BrokenChains are the records of a database that break the chains of their keys'
+// versions. Where revisions are missing a finding tells of the hole alone; here are the
+// records that break chains for it, too.
+type BrokenChains struct {
+	Keep      int                 // how many are asked for
+	Revisions []keyspace.Revision // of the first of them, in file order
+	Count     int                 // of all
 }
 
 // Inspect examines the sources and gives the case. An error (ctx ended, or a database

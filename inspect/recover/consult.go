@@ -48,7 +48,10 @@ func (j *job) sourcesWithLogs() []*source.Source {
 // opened opens the new file while it is not in its place yet.
 func (j *job) opened(ctx context.Context) (*source.Source, error) {
 	sources, problems := source.Open(ctx, []string{j.part}, source.Options{})
-	if len(sources) == 0 {
+	if len(problems) > 0 {
+		for _, s := range sources {
+			s.Close()
+		}
 		return nil, errors.Join(problems...)
 	}
 	return sources[0], nil

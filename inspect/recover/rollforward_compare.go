@@ -62,10 +62,15 @@ func compareRecords(ctx context.Context, a, b *source.File, visit func(Differenc
 	return nil
 }
 
+// bucketOf gives the number of a bucket of the root bucket, -1 when there is none.
+func bucketOf(t *snapdb.Tree, name string) int {
+	return slices.IndexFunc(t.Buckets, func(b snapdb.Bucket) bool { return b.Parent == 0 && string(b.Name) == name })
+}
+
 // rows gives the records of a bucket, none when there is no such bucket. Key and value
 // are valid until the next one.
 func rows(t *snapdb.Tree, name string) iter.Seq[scan.Row] {
-	i := slices.IndexFunc(t.Buckets, func(b snapdb.Bucket) bool { return b.Parent == 0 && string(b.Name) == name })
+	i := bucketOf(t, name)
 	return func(yield func(scan.Row) bool) {
 		if i >= 0 {
 			scan.NewRows(t, i).From(nil, yield)

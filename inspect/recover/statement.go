@@ -139,21 +139,12 @@ func (s *claims) at(sure int, key []byte) *claim {
 	return c
 }
 
-// state says which keys are affected by what is missing.
-func (j *job) state(ctx context.Context) error {
+// state says which keys are affected by what is missing in the new file.
+func (j *job) state(ctx context.Context, tree *snapdb.Tree) {
 	st := &j.result.Statement
 	j.stateRanges(st)
 	all := newClaims()
 	j.claimLeads(all)
-	s, err := j.opened(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	tree, err := records(ctx, s.DB)
-	if err != nil {
-		return err
-	}
 	j.claimDoubts(tree, all)
 	j.claimLow(tree, all)
 	if len(all.of[certain])+len(all.of[possible])+len(j.broken.keys) > 0 {
@@ -161,7 +152,6 @@ func (j *job) state(ctx context.Context) error {
 	}
 	st.AtLeast = all.more || j.broken.more || j.council.more
 	j.ways(ctx, st)
-	return nil
 }
 
 // stateRanges says what is missing of which nothing tells whose it was.

@@ -14,6 +14,7 @@ import (
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/scratch"
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/snapdb"
 	"etcd-forensics/snapdb/keyspace"
 	"etcd-forensics/snapdb/page"
 	"etcd-forensics/snapdb/rebuild"
@@ -88,37 +89,49 @@ func (j *job) discard() error {
 
 // publish examines the new file, while it is brought to the disk, and gives it its name.
 func (j *job) publish(ctx context.Context) error {
-	var synced, unread error
-	var syncing, reading sync.WaitGroup
+	var synced error
+	var syncing sync.WaitGroup
 	syncing.Go(func() { synced = j.toDisk() })
-	if j.mayBreak() {
-		reading.Go(func() { j.broken, unread = j.findBroken(ctx) })
-	}
-	err := j.examine(ctx)
-	reading.Wait()
-	if err = cmp.Or(err, unread); err == nil && !j.mayBreak() && j.foundBroken() {
-		j.broken, err = j.findBroken(ctx)
-	}
-	if err == nil {
-		j.result.Conflicts = conflicts(j.contests)
-		err = j.state(ctx)
-	}
+	err := j.reread(ctx)
 	syncing.Wait()
 	if err = errors.Join(err, synced); err == nil {
+		err = context.Cause(ctx)
+	}
+	if err == nil {
 		err = appear(j.part, j.opts.Out)
 	}
 	return errors.Join(err, j.discard())
 }
 
+// reread reads the new file: it examines it, and says what is missing there.
+func (j *job) reread(ctx context.Context) error {
+	s, err := j.opened(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	var tree *snapdb.Tree
+	var unread error
+	var reading sync.WaitGroup
+	reading.Go(func() { tree, unread = records(ctx, s.DB) })
+	broken := inspect.BrokenChains{Keep: keysFollowed}
+	err = j.examine(ctx, s, &broken)
+	reading.Wait()
+	if err = cmp.Or(err, unread); err != nil {
+		return err
+	}
+	if j.mayBreak() {
+		j.broken = brokenKeys(tree, &broken)
+	}
+	j.result.Conflicts = conflicts(j.contests)
+	j.state(ctx, tree)
+	return nil
+}
+
 // examine inspects the new file as any other. What the pages of it say must be sound;
 // what its records say of records that are missing is part of the statement of loss.
-func (j *job) examine(ctx context.Context) error {
-	sources, problems := source.Open(ctx, []string{j.part}, source.Options{})
-	if len(problems) > 0 {
-		return errors.Join(problems...)
-	}
-	defer sources[0].Close()
-	c, err := inspect.Inspect(ctx, sources, inspect.Options{Limits: j.opts.Limits, Digest: j.opts.Snapshot})
+func (j *job) examine(ctx context.Context, s *source.Source, broken *inspect.BrokenChains) error {
+	c, err := inspect.Inspect(ctx, []*source.Source{s}, inspect.Options{Limits: j.opts.Limits, Digest: j.opts.Snapshot, Broken: broken})
 	if err != nil {
 		return err
 	}

@@ -1,8 +1,10 @@
 package scan
 
 import (
+	"context"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"etcd-forensics/snapdb/keyspace"
 )
@@ -180,29 +182,56 @@ const (
 	tipUnknown                 // its latest record is at fault
 )
 
-// follow reads the bucket in order and reports the records that break the chains
-// of suspected keys.
-func (k *Keys) follow(s *suspicion, r *KeysResult) {
-	tips := map[string]tip{}
-	faulty := map[int64]bool{}
-	for i := range r.Faults {
-		faulty[r.Faults[i].Offset] = true
-	}
+// brokenChains adds the records that break chains. Where records are missing, or a
+// compaction left only some, that is no fault of their own.
+func (k *Keys) brokenChains(ctx context.Context, r *KeysResult, alive *aliveKeys) {
 	var found recordFaults
-	newRowReader(k.tree, k.bucket, maxRecordPage).each(func(row Row) {
+	whole := r.FaultCount[RecordGap] == 0
+	if ctx.Err() == nil && k.Compacted && k.Revision == 0 && r.Sound && (k.Broken > 0 || whole) {
+		if s := k.suspects(alive); s.any {
+			found = k.follow(ctx, s)
+		}
+	}
+	if k.Broken > 0 {
+		all := slices.DeleteFunc(slices.Concat(r.Faults, found.first), func(f RecordFault) bool { return f.Kind != RecordChain })
+		r.Broken, r.BrokenCount = firstOfEachKind(all, k.Broken), r.FaultCount[RecordChain]+found.count
+	}
+	if whole {
+		r.FaultCount[RecordChain] += found.count
+		r.Faults = append(r.Faults, found.first...)
+	}
+}
+
+// keep gives how many faults of a kind are kept while the bucket is read.
+func (k *Keys) keep(kind RecordFaultKind) int {
+	if kind == RecordChain {
+		return max(k.PerKind, k.Broken)
+	}
+	return k.PerKind
+}
+
+// follow reads the bucket in order and gives the records that break the chains of
+// suspected keys.
+func (k *Keys) follow(ctx context.Context, s *suspicion) (found recordFaults) {
+	tips := map[string]tip{}
+	n := 0
+	NewRows(k.tree, k.bucket).From(nil, func(row Row) bool {
+		if n++; n%4096 == 0 && ctx.Err() != nil {
+			return false
+		}
 		rev, _ := keyspace.DecodeRevision(row.Key)
-		kv, _ := keyspace.DecodeKeyValue(row.Value)
+		kv, err := keyspace.DecodeKeyValue(row.Value)
 		_, hash2 := k.hasher.hashes(kv.Key)
 		if !s.holds(hash2) || len(row.Value) == 0 {
-			return
+			return true
 		}
 		l, known := tips[string(kv.Key)]
 		if !known && len(tips) == maxFollowed {
-			return
+			return true
 		}
 		why := ""
 		switch past := rev.Main > k.CompactRevision; {
-		case faulty[row.Offset]:
+		case k.judge(rev, row.Value, &kv, err) != 0: // a fault of its own
 			l.state = tipUnknown
 		case rev.Tombstone:
 			if past && l.state == tipAbsent {
@@ -219,11 +248,11 @@ func (k *Keys) follow(s *suspicion, r *KeysResult) {
 		if why != "" {
 			f := RecordFault{Kind: RecordChain, Page: row.Page, Element: row.element, Offset: row.Offset, Revision: rev, Key: clip(kv.Key, maxFaultKey), Value: kv, Why: why}
 			f.Value.Key, f.Value.Value = nil, nil
-			found.add(f, k.PerKind)
+			found.add(f, k.keep(RecordChain))
 		}
+		return true
 	})
-	r.FaultCount[RecordChain] += found.count
-	r.Faults = append(r.Faults, found.first...)
+	return found
 }
 
 // breaks says why kv cannot follow the tip, "" when it can.

@@ -68,7 +68,7 @@ func FuzzDatabase(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		keys.Finish()
+		keys.Finish(context.Background())
 		var sum int64
 		for _, n := range res.Pages.Counts {
 			sum += n

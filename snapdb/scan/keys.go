@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"context"
 	"hash/crc32"
 	"math"
 
@@ -24,8 +25,9 @@ type Keys struct {
 	// Compacted says that no compaction is under way, so that what it leaves is
 	// all there is at or below the compact revision.
 	Compacted bool
-	// Holes says that chains which break because revisions are missing are asked for, too.
-	Holes bool
+	// Broken is how many records are asked for that break chains, whether or not for
+	// revisions that are missing; 0 for none.
+	Broken int
 	// Leases are the ids of all leases; nil when they are not known, and then no
 	// key is held against them.
 	Leases map[int64]bool
@@ -72,6 +74,9 @@ type KeysResult struct {
 
 	Faults     []RecordFault // the first of each kind, in file order
 	FaultCount map[RecordFaultKind]int
+
+	Broken      []RecordFault // of the kind RecordChain, in file order; see Keys.Broken
+	BrokenCount int           // 0 when they were not asked for
 }
 
 type keySink struct {
@@ -136,7 +141,7 @@ func (s *keySink) Leaf(l *Leaf) {
 		kv, err := keyspace.DecodeKeyValue(e.Value)
 		hash, hash2 := k.hasher.hashes(kv.Key)
 		if l.Sound {
-			if kind := k.judge(rev, e, &kv, err); kind != 0 {
+			if kind := k.judge(rev, e.Value, &kv, err); kind != 0 {
 				s.fault(kind, l, e, rev, &kv)
 			}
 		}
@@ -195,12 +200,12 @@ func (s *keySink) Leaf(l *Leaf) {
 }
 
 // judge gives the kind of fault of a record by itself, 0 for none.
-func (k *Keys) judge(rev keyspace.Revision, e *snapdb.Element, kv *keyspace.KeyValue, err error) RecordFaultKind {
+func (k *Keys) judge(rev keyspace.Revision, value []byte, kv *keyspace.KeyValue, err error) RecordFaultKind {
 	switch {
 	case err != nil:
 		return RecordValue
 	case rev.Tombstone: // a key alone
-	case len(e.Value) == 0:
+	case len(value) == 0:
 		// Only the bump record is empty, and it lies where the compaction that
 		// came with it was marked.
 		if rev.Main > k.CompactRevision {
@@ -214,8 +219,9 @@ func (k *Keys) judge(rev keyspace.Revision, e *snapdb.Element, kv *keyspace.KeyV
 	return 0
 }
 
-// Finish puts the parsers' parts together. Call it once, after the pass.
-func (k *Keys) Finish() *KeysResult {
+// Finish puts the parsers' parts together. Call it once, after the pass. Once ctx has
+// ended, no chain is followed any further.
+func (k *Keys) Finish(ctx context.Context) *KeysResult {
 	r := &KeysResult{FaultCount: map[RecordFaultKind]int{}, Sound: true}
 	var bytes int64
 	for _, s := range k.sinks {
@@ -241,13 +247,7 @@ func (k *Keys) Finish() *KeysResult {
 	k.dangling(r)
 	alive := k.alive()
 	k.count(r, alive)
-	// Where records are missing, or a compaction left only some, chains break
-	// without a fault of their own.
-	if k.Compacted && k.Revision == 0 && r.Sound && (k.Holes || r.FaultCount[RecordGap] == 0) {
-		if s := k.suspects(alive); s.any {
-			k.follow(s, r)
-		}
-	}
+	k.brokenChains(ctx, r, alive)
 	r.Faults = firstOfEachKind(r.Faults, k.PerKind)
 	r.HistoryBytes = bytes - r.LiveBytes
 	marks := alive.marks

@@ -150,11 +150,11 @@ func (s *keySink) fault(kind RecordFaultKind, l *Leaf, e *snapdb.Element, rev ke
 		f = &recordFaults{}
 		s.faults[kind] = f
 	}
-	if !f.wants(l.Offset+int64(e.Offset), s.keys.PerKind) {
+	if !f.wants(l.Offset+int64(e.Offset), s.keys.keep(kind)) {
 		f.count++
 		return
 	}
-	f.add(newRecordFault(kind, l, e, rev, kv), s.keys.PerKind)
+	f.add(newRecordFault(kind, l, e, rev, kv), s.keys.keep(kind))
 }
 
 // wants says whether a fault at offset would be among those kept.

@@ -24,7 +24,7 @@ import (
 )
 
 // read makes a pass over a database as of a revision.
-func read(t testing.TB, r io.ReaderAt, size int64, revision int64, opts scan.Options) (*snapdb.Tree, *scan.Result, *scan.KeysResult, int64) {
+func read(t testing.TB, r io.ReaderAt, size int64, revision int64, opts scan.Options, set ...func(*scan.Keys)) (*snapdb.Tree, *scan.Result, *scan.KeysResult, int64) {
 	t.Helper()
 	f, err := snapdb.Open(r, size)
 	if err != nil || f.Active < 0 {
@@ -54,11 +54,14 @@ func read(t testing.TB, r io.ReaderAt, size int64, revision int64, opts scan.Opt
 	compact := max(scheduled, finished)
 	keys := scan.NewKeys(tree, bucket, revision, compact, 10)
 	keys.Compacted = scheduled <= finished
+	for _, do := range set {
+		do(keys)
+	}
 	res, err := scan.Run(context.Background(), tree, opts, keys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tree, res, keys.Finish(), compact
+	return tree, res, keys.Finish(context.Background()), compact
 }
 
 // TestHashKVIsEtcds compares with etcd's own store on a copy of each database,
