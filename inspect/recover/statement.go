@@ -269,7 +269,11 @@ func (j *job) holdAgainst(tree *snapdb.Tree, all *claims, chains map[string]bool
 		now := version{rev, kv.CreateRevision, kv.Version}
 		if before := last[key]; chains[key] && rev.Main > j.CompactRevision() {
 			if m, broken := before.gapTo(now, j.CompactRevision()); broken {
-				all.at(certain, kv.Key).add(m.To, false, m)
+				sure := certain
+				if !j.result.CompactionKnown && before.rev.Main == 0 {
+					sure = possible // a compaction nobody knows of leaves the same
+				}
+				all.at(sure, kv.Key).add(m.To, false, m)
 			}
 		}
 		last[key] = now
