@@ -35,13 +35,13 @@ func (l *leafBatch) cut(b *base, leaves []int32) []int32 {
 	return leaves[len(l.leaves):]
 }
 
-// leafBytes gives how much is read of a leaf at most.
+// leafBytes gives how much is read of a leaf at most: of one that is not sound nobody knows
+// what it says of itself.
 func (b *base) leafBytes(leaf int32) int64 {
-	pages := int64(b.Tree.Leaves[leaf].Overflow) + 1
 	if !b.leaves[leaf].sound {
-		pages = b.Tree.Room(b.Tree.Leaves[leaf].ID)
+		return maxMended
 	}
-	return min(pages*int64(b.db.PageSize), maxMended)
+	return min((int64(b.Tree.Leaves[leaf].Overflow)+1)*int64(b.db.PageSize), maxMended)
 }
 
 // fill reads the leaves of a batch, and none behind one that cannot be read.

@@ -1,7 +1,9 @@
 package recover
 
 import (
+	"encoding/binary"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	"etcd-forensics/fixtures"
 	"etcd-forensics/snapdb/keyspace"
+	"etcd-forensics/snapdb/page"
 )
 
 // TestLeavesReadAheadComeInTheirOrder compares what readers beside give with what is read
@@ -64,6 +67,14 @@ func TestLeavesReadAheadComeInTheirOrder(t *testing.T) {
 			t.Errorf("stopped after %d: %d records of %d, %v", stop, len(got), len(want), w.err)
 		}
 	}
+	whole := b.mended.r
+	// A page may say more of itself than there is room for.
+	at := w.order[len(w.order)/2]
+	b.mended.r = &overlong{ReaderAt: whole, page: int64(b.Tree.Leaves[at].ID) * int64(b.db.PageSize)}
+	b.leaves[at].sound = false
+	if err := r.leaf(int(at)); err != nil || len(r.buf) < 1<<20 {
+		t.Fatalf("%d bytes are read of a page that says it has a megabyte, %v", len(r.buf), err)
+	}
 	for left := w.order; len(left) > 0; {
 		var batch leafBatch
 		left = batch.cut(b, left)
@@ -81,7 +92,7 @@ func TestLeavesReadAheadComeInTheirOrder(t *testing.T) {
 			t.Fatalf("%d leaves of %d bytes are said to have %d", len(batch.leaves), read, batch.bytes)
 		}
 	}
-	whole := b.mended.r
+	b.mended.r = whole
 	for _, n := range []int{0, 1, aheadLeaves - 1, aheadLeaves, len(w.order) / 2, len(w.order) - 1} {
 		at := int64(b.Tree.Leaves[w.order[n]].ID) * int64(b.db.PageSize)
 		b.mended.r = &failing{ReaderAt: whole, from: at, to: at + 1}
@@ -93,4 +104,19 @@ func TestLeavesReadAheadComeInTheirOrder(t *testing.T) {
 			t.Errorf("leaf %d cannot be read: %d records, not %d, %v", n, len(got), before, w.err)
 		}
 	}
+}
+
+// overlong is a file of which one leaf page says that its first record has a megabyte.
+type overlong struct {
+	io.ReaderAt
+	page int64
+}
+
+func (o *overlong) ReadAt(b []byte, offset int64) (int, error) {
+	n, err := o.ReaderAt.ReadAt(b, offset)
+	if offset == o.page && n >= page.HeaderSize+page.ElementSize {
+		binary.LittleEndian.PutUint32(b[12:], 1000)                  // overflow
+		binary.LittleEndian.PutUint32(b[page.HeaderSize+12:], 1<<20) // bytes of the value
+	}
+	return n, err
 }
