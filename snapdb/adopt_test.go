@@ -125,6 +125,12 @@ func TestAdoptedLeavesAreTheSameInBothTrees(t *testing.T) {
 	if of := older.Adopt(mine, newer, numberOf(t, newer, "other"), func(int) bool { return true }); slices.ContainsFunc(of, func(k int32) bool { return k >= 0 }) {
 		t.Error("leaves of another bucket are adopted")
 	}
+	file := *older.File
+	file.PageSize /= 2
+	older.File = &file
+	if of := older.Adopt(mine, newer, theirs, func(int) bool { return true }); slices.ContainsFunc(of, func(k int32) bool { return k >= 0 }) {
+		t.Error("leaves of pages of another size are adopted")
+	}
 }
 
 // TestLeavesPromisedOtherKeysAreNotAdopted changes the separators on the root page of bucket

@@ -183,14 +183,7 @@ var changes = []change{
 // breakOne applies a change to a copy and looks for the fault.
 func breakOne(t *testing.T, path string, all []record, at int, c change) {
 	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	copied := filepath.Join(t.TempDir(), "db")
-	if err := os.WriteFile(copied, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	copied := copyOf(t, path)
 	kv := proto.Clone(all[at].kv).(*mvccpb.KeyValue)
 	c.do(kv)
 	v, err := proto.Marshal(kv)
@@ -368,6 +361,14 @@ func TestEveryChainThatBreaksForAHoleIsTold(t *testing.T) {
 // without copies a database and takes a record out of it.
 func without(t *testing.T, path string, raw []byte) string {
 	t.Helper()
+	copied := copyOf(t, path)
+	edit(t, copied, func(b *bbolt.Bucket) error { return b.Delete(raw) })
+	return copied
+}
+
+// copyOf copies a database, to be changed.
+func copyOf(t *testing.T, path string) string {
+	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -376,7 +377,6 @@ func without(t *testing.T, path string, raw []byte) string {
 	if err := os.WriteFile(copied, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	edit(t, copied, func(b *bbolt.Bucket) error { return b.Delete(raw) })
 	return copied
 }
 

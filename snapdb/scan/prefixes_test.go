@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"reflect"
 	"runtime"
 	"slices"
@@ -73,15 +72,7 @@ type plain struct {
 func countPlainly(t *testing.T, path string, revision int64) *plain {
 	t.Helper()
 	p := &plain{rows: map[string]*scan.Counts{}, keys: map[string]*scan.KeyCount{}, keySizes: map[int]int64{}, valueSizes: map[int]int64{}}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	copied := filepath.Join(t.TempDir(), "db")
-	if err := os.WriteFile(copied, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	db, err := bbolt.Open(copied, 0o600, &bbolt.Options{ReadOnly: true})
+	db, err := bbolt.Open(copyOf(t, path), 0o600, &bbolt.Options{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"testing"
 
@@ -87,12 +86,8 @@ func compareHashes(t *testing.T, path string) {
 	}
 	_, _, newest, compact := read(t, bytes.NewReader(b), int64(len(b)), 0, scan.Options{})
 	// etcd writes to what it opens, and goes on with an unfinished compaction.
-	copied := filepath.Join(t.TempDir(), "db")
-	if err := os.WriteFile(copied, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	lg := zap.NewNop()
-	be := backend.NewDefaultBackend(lg, copied)
+	be := backend.NewDefaultBackend(lg, copyOf(t, path))
 	defer be.Close()
 	store := mvcc.NewStore(lg, be, &lease.FakeLessor{}, mvcc.StoreConfig{})
 	defer store.Close()
