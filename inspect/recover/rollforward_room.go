@@ -15,8 +15,8 @@ import (
 // marginBytes is what a roll may take besides what its input lets expect.
 const marginBytes = 64 << 20
 
-// checkSpace looks whether the copy, the entries, and a second time all of it while it
-// is written anew, fit into the scratch folder, and the result where it shall lie.
+// checkSpace looks whether the copy and the entries, in pages that may be half empty, fit
+// into the scratch folder, and the result where it shall lie, which may be there.
 func (r *rolling) checkSpace() error {
 	size := r.logs.bytes()
 	if r.base != nil {

@@ -62,12 +62,16 @@ func (j *job) fillFile(ctx context.Context, out *os.File) error {
 	if err := j.fill(ctx, w); err != nil {
 		return errors.Join(err, w.Close())
 	}
-	if j.opts.Snapshot {
-		j.result.Size, err = w.EndSnapshot()
-	} else {
+	if !j.opts.Snapshot {
 		j.result.Size, err = w.End()
+		return err
 	}
-	return err
+	s, err := w.EndSnapshot()
+	if err != nil {
+		return err
+	}
+	j.result.Size, _, err = s.End()
+	return errors.Join(err, s.Close())
 }
 
 // toDisk sees to it that the new file is on the disk.

@@ -13,7 +13,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 
@@ -175,18 +174,6 @@ func (w *Writer) End() (size int64, err error) {
 		return 0, err
 	}
 	return size, os.Truncate(path, size)
-}
-
-// WriteTo writes the finished database out, which ends at its high-water mark.
-func (w *Writer) WriteTo(out io.Writer) (size int64, err error) {
-	if err := w.commit(); err != nil {
-		return 0, err
-	}
-	err = w.db.View(func(tx *bbolt.Tx) error {
-		size, err = tx.WriteTo(out)
-		return err
-	})
-	return size, err
 }
 
 // Close gives the file up.

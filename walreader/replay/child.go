@@ -281,12 +281,12 @@ func (c *child) write(readable func()) (*Written, error) {
 		return &Written{}, nil
 	}
 	c.making.Lock()
-	made, err := createFiles(c.order.Work, c.order.Out)
+	out, err := os.OpenFile(c.order.Out, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	c.making.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	return made.rewrite(c.order.Work, c.pageSize, readable, c.looked)
+	return rewrite(c.order.Work, out, c.pageSize, readable, c.looked)
 }
 
 // mark tells HashKV as of the mark that the store is at, and gives the marks behind an

@@ -297,11 +297,11 @@ func TestBucketsInBucketsAreCopied(t *testing.T) {
 		t.Fatal(err)
 	}
 	looked := make(chan struct{})
-	made, err := createFiles(work, out)
+	file, err := os.Create(out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	written, err := made.rewrite(work, 0, func() { go lookAt(t, out, looked) }, looked)
+	written, err := rewrite(work, file, 0, func() { go lookAt(t, out, looked) }, looked)
 	<-looked
 	if err != nil {
 		t.Fatal(err)
