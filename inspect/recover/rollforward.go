@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/source"
@@ -140,6 +141,8 @@ type rolling struct {
 	end  uint64 // the last entry to be applied
 	room string // the private folder
 	held []dbMark
+
+	hashing sync.WaitGroup // of the databases held
 }
 
 // Roll rolls a base forward. The result is there beside a *RollRefusal, too, as far as it got.
@@ -178,9 +181,6 @@ func (r *rolling) run(ctx context.Context) error {
 	if err := r.prepare(ctx); err != nil {
 		return err
 	}
-	if err := r.holdDatabases(ctx); err != nil {
-		return err
-	}
 	if err := r.checkSpace(); err != nil {
 		return err
 	}
@@ -198,6 +198,7 @@ func (r *rolling) inRoom(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	defer r.holdDatabases(ctx)()
 	part, err := partial(r.Out)
 	if err != nil {
 		return err
@@ -233,7 +234,6 @@ func (r *rolling) findChange(ctx context.Context) error {
 	}
 	r.Undo = &Undo{Key: r.o.Before, Index: done.Change.Index, Revision: done.Change.Revision, Deleted: done.Change.Deleted}
 	r.end, r.Stopped, r.o.ToRevision = done.Change.Index-1, StopBefore, 0
-	r.held = nil
 	return r.logs.plan(r.From.Index+1, r.end)
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"etcd-forensics/inspect"
+	"etcd-forensics/inspect/source"
 	"etcd-forensics/walreader/raftlog"
 	"etcd-forensics/walreader/replay"
 )
@@ -147,26 +148,29 @@ type dbMark struct {
 	path  string
 	index uint64
 	hash  inspect.HashKV
+	err   error // why there is no hash
 }
 
-// holdDatabases computes the hashes of the databases beside the logs, to compare them
-// with when their index is passed.
-func (r *rolling) holdDatabases(ctx context.Context) error {
+// holdDatabases has the hashes of the databases beside the logs computed, to compare them
+// with when their index is passed. That goes on beside what follows, until it is stopped.
+func (r *rolling) holdDatabases(ctx context.Context) (stop func()) {
+	var of []*source.Source
 	for i, l := range r.logs.list {
-		if l.Applied <= r.From.Index || l.Applied > r.end {
-			continue
+		if r.From.Index < l.Applied && l.Applied <= r.end {
+			r.held = append(r.held, dbMark{path: l.path, index: l.Applied})
+			of = append(of, r.o.WALs[i])
 		}
-		hash, err := inspect.HashKVAt(ctx, r.o.WALs[i], 0)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			r.check("hashkv", Unproven, fmt.Sprintf("the database of %s: %v", l.path, err))
-			continue
-		}
-		r.held = append(r.held, dbMark{l.path, l.Applied, hash})
 	}
-	return nil
+	ctx, cancel := context.WithCancel(ctx)
+	r.hashing.Go(func() {
+		for i, s := range of {
+			r.held[i].hash, r.held[i].err = inspect.HashKVAt(ctx, s, 0)
+		}
+	})
+	return func() {
+		cancel()
+		r.hashing.Wait()
+	}
 }
 
 func (r *rolling) marks() []uint64 {
@@ -181,10 +185,16 @@ func (r *rolling) marks() []uint64 {
 // compareMarks holds the databases at hand against what the entries led to at their
 // indexes.
 func (r *rolling) compareMarks(marks []replay.Mark) error {
-	for _, m := range r.held {
-		i := slices.IndexFunc(marks, func(k replay.Mark) bool { return k.Index == m.index })
+	for n := range r.held {
+		i := slices.IndexFunc(marks, func(k replay.Mark) bool { return k.Index == r.held[n].index })
 		if i < 0 {
 			continue // it was stopped before
+		}
+		r.hashing.Wait()
+		m := r.held[n]
+		if m.err != nil {
+			r.check("hashkv", Unproven, fmt.Sprintf("the database of %s: %v", m.path, m.err))
+			continue
 		}
 		k := marks[i]
 		switch {

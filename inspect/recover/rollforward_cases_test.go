@@ -27,6 +27,7 @@ import (
 	"etcd-forensics/fixtures"
 	"etcd-forensics/inspect"
 	"etcd-forensics/inspect/source"
+	"etcd-forensics/snapdb"
 	"etcd-forensics/snapdb/keyspace"
 	"etcd-forensics/snapdb/scan"
 )
@@ -704,6 +705,56 @@ func TestDamageBeforeTheBase(t *testing.T) {
 	for _, c := range r.Checks {
 		if c.Outcome != Proven {
 			t.Errorf("%s: %v", c.What, c)
+		}
+	}
+}
+
+// TestADatabaseThatIsPassedIsHeldAgainstTheLog gives a member whose database is behind its
+// log, as the log leads to it, of another history, and not whole.
+func TestADatabaseThatIsPassedIsHeldAgainstTheLog(t *testing.T) {
+	const passed = 4
+	puts := func(value string) []any {
+		return []any{put("a", strings.Repeat("1", 2000)), put("b", value), put("c", "1"), put("a", "2"), put("c", "2")}
+	}
+	database := func(entries ...any) []byte {
+		r, err := roll(t, RollOptions{WALs: opened(t, written(t, ownNode, ownCluster, history(t, entries...))), ToIndex: passed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(r.Out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data[:len(data)-snapdb.TrailerSize]
+	}
+	own, other := database(puts("1")...), database(puts("2")...)
+	broken := slices.Clone(own)
+	value := bytes.Index(broken, bytes.Repeat([]byte("1"), 2000))
+	broken[value-value%os.Getpagesize()+8] = 0 // the flags of the leaf that it lies in
+	for _, c := range []struct {
+		name string
+		data []byte
+		want string // the outcome; "" for a refusal
+	}{{"as the log leads to it", own, Proven}, {"of another history", other, ""}, {"not whole", broken, Unproven}} {
+		for _, o := range []RollOptions{{}, {Before: []byte("c")}, {ToRevision: 4}} {
+			dir := t.TempDir()
+			snap := filepath.Join(dir, "member", "snap")
+			err := errors.Join(os.MkdirAll(snap, 0o700), os.Rename(written(t, ownNode, ownCluster, history(t, puts("1")...)), filepath.Join(dir, "member", "wal")), os.WriteFile(filepath.Join(snap, "db"), c.data, 0o600))
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.WALs = opened(t, dir)
+			r, err := roll(t, o)
+			if c.want == "" {
+				refusal(t, err, fmt.Sprintf("at index %d the entries lead to revision 4", passed), dir)
+				continue
+			}
+			if err != nil {
+				t.Fatalf("%s, %+v: %v", c.name, o, err)
+			}
+			if i := slices.IndexFunc(r.Checks, func(c Check) bool { return c.What == "hashkv" }); i < 0 || r.Checks[i].Outcome != c.want {
+				t.Errorf("%s, %+v: %+v", c.name, o, r.Checks)
+			}
 		}
 	}
 }
