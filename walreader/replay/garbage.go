@@ -6,9 +6,14 @@ import (
 	"runtime/metrics"
 )
 
-// garbageBytes is how much memory may lie about, in bytes, beside what is in use: the
-// index of the keys, and what a transaction holds.
-const garbageBytes = 216 << 20
+// How much memory may lie about, in bytes, beside what is in use, which is the index of the
+// keys, and what a transaction holds. Memory that nobody has used yet takes longer to come
+// than a little more that is taken back; of a large index it is long that this takes.
+const (
+	garbageBytes    = 112 << 20
+	garbagePart     = 4 // and this part of what is in use
+	maxGarbageBytes = 216 << 20
+)
 
 // overhead is which part of what is in use the runtime takes beside it: the limit counts
 // that, too, and the room between the objects of a large index is not to use up the rest.
@@ -17,8 +22,7 @@ const overhead = 8
 // limitStep is by how many bytes what is in use changes before the limit follows it.
 const limitStep = 8 << 20
 
-// A garbage lets memory be taken back when garbageBytes of it are not in use any more,
-// however much is. The runtime's own pace, a percentage of what is in use, takes back
+// A garbage lets memory be taken back when that much of it is not in use any more. The runtime's own pace, a percentage of what is in use, takes back
 // too often while the index is small, and lets too much lie about when it is large.
 type garbage struct {
 	inUse  uint64 // when memory was taken back last, in bytes; 0 before there is a limit
@@ -40,5 +44,10 @@ func (g *garbage) limit() {
 		return
 	}
 	g.inUse, g.cycles = max(inUse, 1), cycles
-	debug.SetMemoryLimit(int64(min(inUse+inUse/overhead, math.MaxInt64-garbageBytes)) + garbageBytes)
+	debug.SetMemoryLimit(int64(min(inUse+inUse/overhead, math.MaxInt64-maxGarbageBytes) + mayLieAbout(inUse)))
+}
+
+// mayLieAbout gives how much memory may, beside so much in use.
+func mayLieAbout(inUse uint64) uint64 {
+	return min(garbageBytes+inUse/garbagePart, maxGarbageBytes)
 }

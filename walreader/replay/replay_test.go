@@ -197,7 +197,7 @@ func TestMemoryIsLimitedWhenTheStoreIsOpen(t *testing.T) {
 	if held := make([]byte, 64<<20); len(held) > 0 {
 		runtime.GC()
 		(&garbage{}).limit()
-		if now := debug.SetMemoryLimit(-1); now < int64(len(held))+garbageBytes || now > int64(len(held))+2*garbageBytes {
+		if now := debug.SetMemoryLimit(-1); now < int64(len(held))+garbageBytes || now > int64(len(held))+maxGarbageBytes {
 			t.Errorf("a limit of %d with %d in use", now, len(held))
 		}
 		runtime.KeepAlive(held)
