@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	roomAhead = 8 << 20   // bytes: several transactions
+	roomAhead = 16 << 20  // bytes: several transactions
 	roomChunk = 128 << 10 // of which a system finds all that is asked for
 )
 
@@ -20,17 +20,31 @@ type room struct {
 	finding sync.WaitGroup
 }
 
+// finders is how many look for memory at a time: where a system has none at hand, one finds
+// less than is written meanwhile.
+const finders = 3
+
 func beginRoom(file *os.File, size int64, fetch func(file *os.File, at, n int64)) *room {
 	r := &room{file: file, size: size, fetch: fetch, from: make(newest, 1)}
-	r.finding.Go(r.find)
+	chunks := make(chan int64)
+	r.finding.Go(func() { r.find(chunks) })
+	for range finders {
+		r.finding.Go(func() {
+			for at := range chunks {
+				r.fetch(r.file, at, min(roomChunk, r.size-at))
+			}
+		})
+	}
 	return r
 }
 
-func (r *room) find() {
+// find says what to look for next.
+func (r *room) find(chunks chan<- int64) {
+	defer close(chunks)
 	at := int64(0)
 	for from := range r.from {
 		for at = max(at, from); at < min(from+roomAhead, r.size); at += roomChunk {
-			r.fetch(r.file, at, min(roomChunk, r.size-at))
+			chunks <- at
 		}
 	}
 }
