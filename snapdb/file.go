@@ -230,15 +230,14 @@ func (f *File) ReadPage(id page.ID, limit int64, buf []byte) ([]byte, error) {
 		// A trashed overflow must not make us hold half the file: what the
 		// elements claim is enough.
 		if table := min(int64(page.HeaderSize)+int64(h.Count)*page.ElementSize, whole); table > first {
-			if buf, err = f.readAt(buf, offset, table); err != nil {
+			if buf, err = f.readOn(buf, offset, table); err != nil {
 				return buf[:0], err
 			}
 		}
 		whole = min(whole, max(first, clampInt64(page.Extent(buf))))
 	}
 	whole = min(whole, max(first, limit))
-	buf, err = f.readAt(buf, offset, whole)
-	if err != nil {
+	if buf, err = f.readOn(buf, offset, whole); err != nil {
 		return buf[:0], err
 	}
 	return buf, nil
@@ -249,6 +248,21 @@ func (f *File) ReadPage(id page.ID, limit int64, buf []byte) ([]byte, error) {
 const maxPageBytes = 1 << 30
 
 func clampInt64(n uint64) int64 { return int64(min(n, 1<<62)) }
+
+// readOn gives the n bytes at offset, of which buf holds the first.
+func (f *File) readOn(buf []byte, offset, n int64) ([]byte, error) {
+	held := int64(len(buf))
+	if n <= held {
+		return buf[:n], nil
+	}
+	if int64(cap(buf)) < n {
+		grown := make([]byte, n)
+		copy(grown, buf)
+		buf = grown
+	}
+	_, err := f.readAt(buf[held:n], offset+held, n-held)
+	return buf[:n], err
+}
 
 func (f *File) readAt(buf []byte, offset, n int64) ([]byte, error) {
 	if int64(cap(buf)) < n {
