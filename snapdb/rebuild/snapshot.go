@@ -8,7 +8,7 @@ import (
 )
 
 // A Snapshot is a finished database whose SHA-256, which `etcdctl snapshot save` appends, is
-// being computed. It has the file open until its end.
+// being computed. It has the file open until it is closed.
 type Snapshot struct {
 	file   *os.File
 	size   int64 // of the database, in bytes
@@ -35,7 +35,10 @@ func (w *Writer) EndSnapshot() (*Snapshot, error) {
 	}
 	go func() {
 		sum := sha256.New()
-		_, err := io.CopyBuffer(sum, io.NewSectionReader(s.file, 0, size), make([]byte, chunkBytes))
+		n, err := io.CopyBuffer(sum, io.NewSectionReader(s.file, 0, size), make([]byte, chunkBytes))
+		if err == nil && n < size {
+			err = io.ErrUnexpectedEOF
+		}
 		s.summed <- summed{sum, err}
 	}()
 	return s, nil

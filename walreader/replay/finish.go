@@ -55,13 +55,24 @@ func rewrite(work string, out *os.File, pageSize int, readable func(), looked <-
 // fill copies every bucket in key order to a new database. etcd's own defragmentation fills
 // several buckets in one transaction, and bbolt lays those out in the order of a map, which
 // differs from run to run.
-func fill(work string, out *os.File, pageSize int) (snapshot *rebuild.Snapshot, err error) {
+func fill(work string, out *os.File, pageSize int) (*rebuild.Snapshot, error) {
 	db, err := bbolt.Open(work, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Minute})
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	info, err := os.Stat(work)
+	w, err := fillFrom(db, out, pageSize)
+	if err = errors.Join(err, db.Close()); err != nil {
+		if w != nil {
+			err = errors.Join(err, w.Close())
+		}
+		return nil, err
+	}
+	return w.EndSnapshot()
+}
+
+// fillFrom gives the writer with an error, too, where there is one.
+func fillFrom(db *bbolt.DB, out *os.File, pageSize int) (*rebuild.Writer, error) {
+	info, err := os.Stat(db.Path())
 	if err != nil {
 		return nil, err
 	}
@@ -69,13 +80,9 @@ func fill(work string, out *os.File, pageSize int) (snapshot *rebuild.Snapshot, 
 	if err != nil {
 		return nil, err
 	}
-	err = db.View(func(tx *bbolt.Tx) error {
+	return w, db.View(func(tx *bbolt.Tx) error {
 		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error { return fillBucket(w, b, name) })
 	})
-	if err != nil {
-		return nil, errors.Join(err, w.Close())
-	}
-	return w.EndSnapshot()
 }
 
 // fillBucket copies a bucket, its records before the buckets in it, which etcd has none of

@@ -22,8 +22,9 @@ const overhead = 8
 // limitStep is by how many bytes what is in use changes before the limit follows it.
 const limitStep = 8 << 20
 
-// A garbage lets memory be taken back when that much of it is not in use any more. The runtime's own pace, a percentage of what is in use, takes back
-// too often while the index is small, and lets too much lie about when it is large.
+// A garbage lets memory be taken back when more than mayLieAbout of it is not in use any
+// more. The runtime's own pace, a percentage of what is in use, takes back too often while
+// the index is small, and lets too much lie about when it is large.
 type garbage struct {
 	inUse  uint64 // when memory was taken back last, in bytes; 0 before there is a limit
 	cycles uint64 // how often it was taken back until then

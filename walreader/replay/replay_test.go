@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -201,6 +202,21 @@ func TestMemoryIsLimitedWhenTheStoreIsOpen(t *testing.T) {
 			t.Errorf("a limit of %d with %d in use", now, len(held))
 		}
 		runtime.KeepAlive(held)
+	}
+}
+
+// The more is in use, the more may lie about, within bounds.
+func TestWhatMayLieAbout(t *testing.T) {
+	last := uint64(garbageBytes - 1)
+	for inUse := uint64(0); last < maxGarbageBytes; inUse += 64 << 20 {
+		may := mayLieAbout(inUse)
+		if may <= last || may > maxGarbageBytes {
+			t.Fatalf("%d beside %d, and %d beside less", may, inUse, last)
+		}
+		last = may
+	}
+	if may := mayLieAbout(math.MaxUint64); may != maxGarbageBytes {
+		t.Errorf("%d beside all", may)
 	}
 }
 
