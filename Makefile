@@ -90,7 +90,7 @@ lint: ## format, vet for every system of the release, tidy
 race: ## the tests of everything that runs in parallel, with the race detector
 	@if command -v $${CC:-cc} >/dev/null 2>&1; then \
 		echo $(GO) test -race -short; CGO_ENABLED=1 $(GO) test -race -short -timeout 20m $(PARALLEL) && \
-		CGO_ENABLED=1 $(GO) test -race -short -run 'Ahead|Stale|Salvage|Statement' ./inspect/recover; \
+		CGO_ENABLED=1 $(GO) test -race -short -run 'Ahead|Stale|Salvage|Statement|Passed' ./inspect/recover; \
 	else $(call skip,the race detector needs a C compiler); fi
 
 small: ## the readers with 32-bit int, where offset arithmetic breaks first

@@ -142,14 +142,15 @@ type rolling struct {
 	room string // the private folder
 	held []dbMark
 
-	hashing sync.WaitGroup // of the databases held
+	hashing  sync.WaitGroup // of the databases held
+	moreTail []uint64       // the entries of keys that are not among Tail
 }
 
 // Roll rolls a base forward. The result is there beside a *RollRefusal, too, as far as it got.
 func Roll(ctx context.Context, o RollOptions) (*Rollforward, error) {
 	r := newRolling(o)
 	err := r.run(ctx)
-	r.countUsed()
+	r.count()
 	return r.Rollforward, err
 }
 

@@ -175,8 +175,8 @@ func (r *rolling) holdDatabases(ctx context.Context) (stop func()) {
 
 func (r *rolling) marks() []uint64 {
 	var marks []uint64
-	for _, m := range r.held {
-		marks = append(marks, m.index)
+	for i := range r.held { // which is being added to otherwise
+		marks = append(marks, r.held[i].index)
 	}
 	slices.Sort(marks)
 	return slices.Compact(marks)

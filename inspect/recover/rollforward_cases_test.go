@@ -151,7 +151,7 @@ func TestToARevision(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.To.Revision != rev || r.Stopped != StopRevision && rev < 1196 {
+		if r.To.Revision != rev || r.Stopped != StopRevision && rev < 1196 || r.Logs[0].Used != r.To.Index {
 			t.Errorf("%+v", r)
 		}
 		want, err := inspect.HashKVAt(t.Context(), opened(t, m...)[0], rev)
@@ -161,6 +161,23 @@ func TestToARevision(t *testing.T) {
 	}
 	_, err := roll(t, RollOptions{WALs: opened(t, m...), ToRevision: 1197})
 	refusal(t, err, "revision 1197 is not reached", "1196")
+}
+
+// TestTheTailUpToARevision stops in the middle of entries that nothing proves committed, of
+// which more have been sent to the applier by then.
+func TestTheTailUpToARevision(t *testing.T) {
+	const puts, known, wanted = 3000, 500, 2000
+	requests := make([]any, puts)
+	for i := range requests {
+		requests[i] = put(fmt.Sprint("key", i), "1")
+	}
+	r, err := roll(t, RollOptions{WALs: opened(t, writtenUpTo(t, known, history(t, requests...))), Tail: true, ToRevision: wanted})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := uint64(len(r.Tail) + r.MoreTail); r.To != (Point{wanted, wanted}) || r.Logs[0].Used != wanted || len(r.Tail) != maxTail || n != wanted-known {
+		t.Errorf("%d keys of %d, %+v, %+v", n, wanted-known, r.To, r.Logs)
+	}
 }
 
 func TestBeforeAKeyWasDeleted(t *testing.T) {

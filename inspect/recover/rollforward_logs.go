@@ -25,7 +25,6 @@ type log struct {
 	knows, sure uint64
 
 	reader *walreader.ChainReader
-	used   uint64
 }
 
 // A stretch is a range of entries that are taken from one log.
@@ -311,10 +310,7 @@ func (ls *logs) confStates(after, until uint64) []replay.ConfState {
 // send hands the entries of the plan to a child.
 func (ls *logs) send(ctx context.Context, p *replay.Process, r *rolling) error {
 	defer ls.close()
-	r.Tail, r.MoreTail = []TailKey{}, 0
-	for _, l := range ls.list {
-		l.used = 0
-	}
+	r.Tail, r.moreTail = []TailKey{}, nil
 	for _, s := range ls.spans {
 		if err := ls.sendFrom(ctx, p, r, s); err != nil || p.Stopped() {
 			return err
@@ -345,7 +341,6 @@ func (ls *logs) sendFrom(ctx context.Context, p *replay.Process, r *rolling, s s
 		if e.Index > r.Committed {
 			r.noteTail(e)
 		}
-		l.used++
 		next++
 		if sent++; sent == progressEvery {
 			r.progress(sent)
@@ -389,12 +384,22 @@ func (ls *logs) close() {
 	}
 }
 
-func (r *rolling) countUsed() {
+// count says what was taken from the logs: all up to where it was stopped, of which the
+// child says that it is there when more has been sent.
+func (r *rolling) count() {
 	if r.logs == nil {
 		return
 	}
-	for i, l := range r.logs.list {
-		r.Logs[i].Used = l.used
+	for _, s := range r.logs.spans {
+		if last := min(s.last, r.To.Index); last >= s.first {
+			r.Logs[s.log].Used += last - s.first + 1
+		}
+	}
+	r.Tail = slices.DeleteFunc(r.Tail, func(k TailKey) bool { return k.Index > r.To.Index })
+	for _, index := range r.moreTail {
+		if index <= r.To.Index {
+			r.MoreTail++
+		}
 	}
 }
 
@@ -414,7 +419,7 @@ func (r *rolling) noteTail(e raftlog.Entry) {
 		switch {
 		case op.Kind != raftlog.OpPut && op.Kind != raftlog.OpDeleteRange:
 		case len(r.Tail) == maxTail:
-			r.MoreTail++
+			r.moreTail = append(r.moreTail, e.Index)
 		default:
 			r.Tail = append(r.Tail, TailKey{e.Index, slices.Clone(op.Key), op.Kind == raftlog.OpDeleteRange})
 		}

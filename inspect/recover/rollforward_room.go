@@ -16,7 +16,8 @@ import (
 const marginBytes = 64 << 20
 
 // checkSpace looks whether the copy and the entries, in pages that may be half empty, fit
-// into the scratch folder, and the result where it shall lie, which may be there.
+// into the scratch folder, and the result where it shall lie. Where both are of one file
+// system, what was said of pages makes up for the result.
 func (r *rolling) checkSpace() error {
 	size := r.logs.bytes()
 	if r.base != nil {
