@@ -175,7 +175,7 @@ func (r *rolling) holdDatabases(ctx context.Context) (stop func()) {
 
 func (r *rolling) marks() []uint64 {
 	var marks []uint64
-	for i := range r.held { // which is being added to otherwise
+	for i := range r.held { // of which the hashes are being computed
 		marks = append(marks, r.held[i].index)
 	}
 	slices.Sort(marks)

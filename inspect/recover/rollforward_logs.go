@@ -384,8 +384,8 @@ func (ls *logs) close() {
 	}
 }
 
-// count says what was taken from the logs: all up to where it was stopped, of which the
-// child says that it is there when more has been sent.
+// count says what was taken from the logs: the entries up to where the result ends. More may
+// have been sent before the child said that it is there.
 func (r *rolling) count() {
 	if r.logs == nil {
 		return
